@@ -1,0 +1,32 @@
+//! Storage core for OCI content: content-addressed blobs and manifests whose on-disk format is the OCI image layout, an
+//! index in RocksDB for tags, repositories and the referrers graph, and reads that copy nothing.
+//!
+//! Start with [`Options`], which opens a [`Store`]; a [`Repository`] of it is the ordinary way to read and write, a
+//! [`Batch`] makes many changes one. `ARCHITECTURE.md` has the map of the code and `docs/format.md` what is on the disk.
+
+mod blobs;
+pub mod digest;
+mod error;
+mod metadata;
+pub mod oci;
+mod store;
+mod sys;
+
+pub use blobs::{Blob, BlobReader, Content, Expected, Ingest};
+pub use digest::{Algorithm, Digest};
+pub use error::{Error, ErrorKind, Result};
+pub use store::{
+    Batch, Commit, Committed, Durability, Expect, Limits, Options, Order, Page, PageToken, Publish, Pushed,
+    ReadMode, RebuildReport, Referrers, ReferrersPage, Report, Repository, Stat, Store, StoredManifest,
+    TagChange, TagEntry, Unscoped, Untagged, Verify,
+};
+
+/// The format on disk, byte by byte.
+#[cfg(doc)]
+#[doc = include_str!("../docs/format.md")]
+pub mod format {}
+
+/// The README; its example is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,196 @@
+//! A typed set of rows, written as one.
+
+use rocksdb::WriteBatch;
+
+use super::Metadata;
+use super::key::{self, Kind, ReferrerOrder, RepositoryId};
+use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, encode_target};
+use super::schema::Family;
+use crate::digest::Digest;
+use crate::error::Result;
+
+/// Rows that become visible and durable together.
+pub(crate) struct Rows<'a> {
+    metadata: &'a Metadata,
+    batch: WriteBatch,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(metadata: &'a Metadata) -> Self {
+        Self { metadata, batch: WriteBatch::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Writes the rows; with `sync` the log is on the disk before this returns.
+    pub(crate) fn commit(self, sync: bool) -> Result<()> {
+        self.metadata.write(self.batch, sync)
+    }
+
+    pub(crate) fn put_content(&mut self, digest: &Digest, record: &ContentRecord) {
+        self.put(Family::Content, &key::digest(digest), &record.encode());
+    }
+
+    pub(crate) fn put_journal(&mut self, digest: &Digest, id: u64, content: &[u8]) {
+        let mut value = Vec::with_capacity(8 + content.len());
+        value.extend_from_slice(&id.to_be_bytes());
+        value.extend_from_slice(content);
+        self.put(Family::Journal, &key::digest(digest), &value);
+    }
+
+    pub(crate) fn delete_journal(&mut self, digest: &Digest) {
+        self.delete(Family::Journal, &key::digest(digest));
+    }
+
+    pub(crate) fn put_repository(&mut self, id: RepositoryId, name: &str) {
+        self.put(Family::Default, &key::repository_by_name(name), &id.0.to_be_bytes());
+        self.put(Family::Default, &key::repository_by_id(id), name.as_bytes());
+    }
+
+    pub(crate) fn delete_repository(&mut self, id: RepositoryId, name: &str) {
+        self.delete(Family::Default, &key::repository_by_name(name));
+        self.delete(Family::Default, &key::repository_by_id(id));
+    }
+
+    /// `manifest` is the record of a manifest, nothing for a blob.
+    pub(crate) fn put_member(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        manifest: Option<&ManifestRecord>,
+    ) {
+        let kind = if manifest.is_some() { Kind::Manifest } else { Kind::Blob };
+        let value = manifest.map(ManifestRecord::encode).unwrap_or_default();
+        self.put(Family::Members, &key::member(repository, kind, digest), &value);
+        self.put(Family::Graph, &key::holder(digest, repository, kind), &[]);
+    }
+
+    pub(crate) fn delete_member(&mut self, repository: RepositoryId, kind: Kind, digest: &Digest) {
+        self.delete(Family::Members, &key::member(repository, kind, digest));
+        self.delete(Family::Graph, &key::holder(digest, repository, kind));
+    }
+
+    /// `roles` has one bit for each role that the child has in this parent.
+    pub(crate) fn put_edge(&mut self, repository: RepositoryId, child: &Digest, parent: &Digest, roles: u8) {
+        self.put(Family::Graph, &key::edge(child, repository, parent), &[roles]);
+    }
+
+    pub(crate) fn delete_edge(&mut self, repository: RepositoryId, child: &Digest, parent: &Digest) {
+        self.delete(Family::Graph, &key::edge(child, repository, parent));
+    }
+
+    pub(crate) fn put_referrer(
+        &mut self,
+        repository: RepositoryId,
+        subject: &Digest,
+        sequence: u64,
+        record: &ReferrerRecord,
+    ) {
+        let [first, rest @ ..] = referrer_keys(repository, subject, sequence, record);
+        if let Some(first) = first {
+            self.put(Family::Graph, &first, &record.encode());
+        }
+        for key in rest.into_iter().flatten() {
+            self.put(Family::Graph, &key, &[]);
+        }
+    }
+
+    pub(crate) fn delete_referrer(
+        &mut self,
+        repository: RepositoryId,
+        subject: &Digest,
+        sequence: u64,
+        record: &ReferrerRecord,
+    ) {
+        for key in referrer_keys(repository, subject, sequence, record).into_iter().flatten() {
+            self.delete(Family::Graph, &key);
+        }
+    }
+
+    /// Moves a tag from `previous` to `current`; `None` is absence.
+    pub(crate) fn move_tag(
+        &mut self,
+        repository: RepositoryId,
+        tag: &str,
+        previous: Option<&Digest>,
+        current: Option<&Digest>,
+    ) {
+        if let Some(previous) = previous {
+            self.delete(Family::Default, &key::tag_by_target(repository, previous, tag));
+        }
+        let key = key::tag(repository, tag);
+        match current {
+            Some(current) => {
+                self.put(Family::Default, &key, &encode_target(Some(current)));
+                self.put(Family::Default, &key::tag_by_target(repository, current, tag), &[]);
+            }
+            None => self.delete(Family::Default, &key),
+        }
+    }
+
+    pub(crate) fn put_base(&mut self, layout_name: &str, target: Option<&Digest>) {
+        self.put(Family::Default, &key::base(layout_name), &encode_target(target));
+    }
+
+    pub(crate) fn delete_base(&mut self, layout_name: &str) {
+        self.delete(Family::Default, &key::base(layout_name));
+    }
+
+    pub(crate) fn put_foreign(&mut self, name: &str, digest: &str, json: &str) {
+        self.put(Family::Default, &key::foreign(name, digest), json.as_bytes());
+    }
+
+    pub(crate) fn delete_foreign(&mut self, name: &str, digest: &str) {
+        self.delete(Family::Default, &key::foreign(name, digest));
+    }
+
+    pub(crate) fn put_extra(&mut self, name: Option<&str>, digest: &Digest, json: &str) {
+        self.put(Family::Default, &key::extra(name, digest), json.as_bytes());
+    }
+
+    pub(crate) fn put_fingerprint(&mut self, fact: &str, fingerprint: &Fingerprint) {
+        self.put(Family::Default, &key::fact(fact), &fingerprint.encode());
+    }
+
+    pub(crate) fn put_flag(&mut self, fact: &str) {
+        self.put(Family::Default, &key::fact(fact), &[]);
+    }
+
+    pub(crate) fn delete_fact(&mut self, fact: &str) {
+        self.delete(Family::Default, &key::fact(fact));
+    }
+
+    fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.metadata.family(family), key, value);
+    }
+
+    fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.delete_cf(self.metadata.family(family), key);
+    }
+}
+
+/// The rows of one referrer: the one that holds it first, then those that only order it.
+fn referrer_keys(
+    repository: RepositoryId,
+    subject: &Digest,
+    sequence: u64,
+    record: &ReferrerRecord,
+) -> [Option<Vec<u8>>; 4] {
+    let artifact_type = record.descriptor.artifact_type.as_deref();
+    let key = |order, artifact_type| {
+        key::referrer(subject, repository, order, artifact_type, record.created, sequence)
+    };
+    let by_type = |order| artifact_type.map(|artifact_type| key(order, Some(artifact_type)));
+    [
+        Some(key(ReferrerOrder::Insertion, None)),
+        by_type(ReferrerOrder::Insertion),
+        Some(key(ReferrerOrder::Created, None)),
+        by_type(ReferrerOrder::Created),
+    ]
+}

@@ -1,0 +1,138 @@
+//! Column families and the settings of the engine.
+//!
+//! | family | key | value |
+//! | --- | --- | --- |
+//! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags) |
+//! | | `N` repository name | id |
+//! | | `I` id | repository name |
+//! | | `t` id, tag | target |
+//! | | `u` id, target, tag | nothing |
+//! | | `b` name in `index.json` | the target that the published view has, written with the first change since |
+//! | | `f` name, 0, digest as written | an entry of `index.json` that is not ours to understand, as JSON |
+//! | | `x` name in `index.json`, or 0 and digest | what another tool says of the entry: a descriptor as JSON |
+//! | `content` | digest | size, flags |
+//! | `journal` | digest | id of the row (8 bytes), then the content |
+//! | `members` | `m` id, kind, digest | manifests: media type as pushed, artifact type, sequence, sparse; blobs: nothing |
+//! | `graph` | `h` digest, id, kind | nothing: who holds it |
+//! | | `e` child, id, parent | roles of the edge, one bit each |
+//! | | `r` subject, id, sequence | the referrer's descriptor |
+//! | | `s` subject, id, type hash, sequence | nothing |
+//! | | `c` subject, id, created descending, sequence | nothing |
+//! | | `d` subject, id, type hash, created descending, sequence | nothing |
+//!
+//! `id` is a repository's id, 4 bytes big-endian; a digest is one byte for the algorithm and its bytes; sequences are 8
+//! bytes big-endian. `docs/format.md` has the bytes of the values.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, InfoLogger,
+    LogLevel, Options, SliceTransform, WriteBufferManager,
+};
+
+use super::key::GRAPH_PREFIX;
+
+/// A column family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Family {
+    Default,
+    Content,
+    Journal,
+    Members,
+    Graph,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Default, Self::Content, Self::Journal, Self::Members, Self::Graph];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Content => "content",
+            Self::Journal => "journal",
+            Self::Members => "members",
+            Self::Graph => "graph",
+        }
+    }
+}
+
+/// Blocks, filters and (through the manager) memory tables share this much.
+const CACHE: usize = 32 << 20;
+/// All memory tables together; charged to the cache.
+const WRITE_BUFFERS: usize = 16 << 20;
+const WRITE_BUFFER: usize = 4 << 20;
+/// The log may hold this much before its oldest families are flushed; bounds the replay at open.
+const LOG: u64 = 24 << 20;
+const OPEN_FILES: i32 = 256;
+
+/// Settings of the whole engine.
+pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(!read_only);
+    options.create_missing_column_families(!read_only);
+    options.set_paranoid_checks(true);
+    options.set_track_and_verify_wals_in_manifest(true);
+    // A damaged log must be seen, not cut: the default would drop acknowledged rows behind it in silence.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_manual_wal_flush(false);
+    options.set_recycle_log_file_num(0);
+    options.set_max_total_wal_size(LOG);
+    // A read-only view may not lose a file that the live writer removes, so it opens them all at once.
+    options.set_max_open_files(if read_only { -1 } else { OPEN_FILES });
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        WRITE_BUFFERS,
+        false,
+        cache.clone(),
+    ));
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(2);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_log_level(LogLevel::Warn);
+    // The engine's own log file would be one more thing that is created at every open; failures come back as errors.
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, _| ()));
+    options
+}
+
+pub(super) fn cache() -> Cache {
+    Cache::new_lru_cache(CACHE)
+}
+
+pub(super) fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    Family::ALL
+        .iter()
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), settings(*family, cache)))
+        .collect()
+}
+
+fn settings(family: Family, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_format_version(6);
+    let mut options = Options::default();
+    options.set_write_buffer_size(WRITE_BUFFER);
+    options.set_max_write_buffer_number(2);
+    options.set_compression_type(DBCompressionType::Lz4);
+    match family {
+        // Digests do not repeat, so compression of what is keyed by them finds nothing; and look-ups want small blocks.
+        Family::Content => {
+            options.set_compression_type(DBCompressionType::None);
+            options.set_memtable_whole_key_filtering(true);
+            options.set_memtable_prefix_bloom_ratio(0.05);
+        }
+        Family::Journal => {
+            options.set_compression_type(DBCompressionType::None);
+            options.set_max_write_buffer_number(4);
+        }
+        Family::Graph => {
+            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(GRAPH_PREFIX));
+            options.set_memtable_prefix_bloom_ratio(0.1);
+        }
+        Family::Default | Family::Members => {}
+    }
+    options.set_block_based_table_factory(&blocks);
+    options
+}

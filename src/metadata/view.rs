@@ -1,0 +1,393 @@
+//! Reading: single rows, and scans that stop when their reader has enough.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
+
+use super::key::{self, Kind, ReferrerOrder, RepositoryId, tag_byte};
+use super::record::{
+    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, decode_target, split_journal,
+};
+use super::schema::Family;
+use super::{Metadata, engine};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// Committed rows, live or of one moment.
+pub(crate) struct View<'a> {
+    metadata: &'a Metadata,
+    snapshot: Option<Snapshot<'a>>,
+}
+
+/// Which referrers of a subject to visit, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReferrerScan<'a> {
+    pub(crate) repository: RepositoryId,
+    pub(crate) subject: &'a Digest,
+    pub(crate) order: ReferrerOrder,
+    pub(crate) artifact_type: Option<&'a str>,
+    /// Visit only what comes after this position, as a visit gave it.
+    pub(crate) after: Option<&'a [u8]>,
+}
+
+/// What a visitor answers: go on, or stop with this.
+type Visit<T = ()> = Result<ControlFlow<T>>;
+
+impl<'a> View<'a> {
+    pub(super) fn live(metadata: &'a Metadata) -> Self {
+        Self { metadata, snapshot: None }
+    }
+
+    pub(super) fn of_snapshot(metadata: &'a Metadata) -> Self {
+        Self { metadata, snapshot: Some(metadata.db.snapshot()) }
+    }
+
+    // Content.
+
+    pub(crate) fn content(&self, digest: &Digest) -> Result<Option<ContentRecord>> {
+        self.get(Family::Content, &key::digest(digest))?.map(|row| ContentRecord::decode(&row)).transpose()
+    }
+
+    /// Every content row, in key order.
+    pub(crate) fn contents(&self, mut visit: impl FnMut(Digest, ContentRecord) -> Visit) -> Result<()> {
+        self.scan(Family::Content, &[], None, |key, value| {
+            visit(digest_in(key, 0)?, ContentRecord::decode(value)?)
+        })
+    }
+
+    /// The journalled bytes of a content, and the id of their row.
+    pub(crate) fn journal(&self, digest: &Digest) -> Result<Option<(u64, Bytes)>> {
+        let Some(row) = self.get(Family::Journal, &key::digest(digest))? else { return Ok(None) };
+        let (id, content) = split_journal(&row)?;
+        Ok(Some((id, Bytes::copy_from_slice(content))))
+    }
+
+    /// The id of a journal row alone.
+    pub(crate) fn journal_id(&self, digest: &Digest) -> Result<Option<u64>> {
+        let Some(row) = self.get(Family::Journal, &key::digest(digest))? else { return Ok(None) };
+        Ok(Some(split_journal(&row)?.0))
+    }
+
+    pub(crate) fn journal_rows(&self, mut visit: impl FnMut(Digest, u64, &[u8]) -> Visit) -> Result<()> {
+        self.scan(Family::Journal, &[], None, |key, value| {
+            let (id, content) = split_journal(value)?;
+            visit(digest_in(key, 0)?, id, content)
+        })
+    }
+
+    // Repositories and membership.
+
+    pub(crate) fn repository(&self, name: &str) -> Result<Option<RepositoryId>> {
+        if name.is_empty() {
+            return Ok(Some(RepositoryId::UNNAMED));
+        }
+        self.get(Family::Default, &key::repository_by_name(name))?.map(|row| id_in(&row, 0)).transpose()
+    }
+
+    pub(crate) fn repository_name(&self, id: RepositoryId) -> Result<Option<String>> {
+        if id == RepositoryId::UNNAMED {
+            return Ok(Some(String::new()));
+        }
+        self.get(Family::Default, &key::repository_by_id(id))?
+            .map(|row| text(&row).map(str::to_owned))
+            .transpose()
+    }
+
+    /// Named repositories in byte order of their names.
+    pub(crate) fn repositories(
+        &self,
+        after: Option<&str>,
+        mut visit: impl FnMut(&str, RepositoryId) -> Visit,
+    ) -> Result<()> {
+        let after = after.map(key::repository_by_name);
+        self.scan(Family::Default, &[tag_byte::REPOSITORY_BY_NAME], after.as_deref(), |key, value| {
+            visit(text(rest(key, 1)?)?, id_in(value, 0)?)
+        })
+    }
+
+    /// The highest id that a repository of this store has.
+    pub(crate) fn last_repository(&self) -> Result<RepositoryId> {
+        let mut last = RepositoryId::UNNAMED;
+        let prefix = [tag_byte::REPOSITORY_BY_ID];
+        let mut iterator = self.iterator(Family::Default, ReadOptions::default());
+        iterator.seek_for_prev([tag_byte::REPOSITORY_BY_ID + 1]);
+        if let Some(key) = iterator.key()
+            && key.starts_with(&prefix)
+        {
+            last = id_in(key, 1)?;
+        }
+        iterator.status().map_err(|error| engine("read the metadata", error))?;
+        Ok(last)
+    }
+
+    pub(crate) fn is_member(&self, repository: RepositoryId, kind: Kind, digest: &Digest) -> Result<bool> {
+        Ok(self.get(Family::Members, &key::member(repository, kind, digest))?.is_some())
+    }
+
+    /// Whether the repository holds the digest at all.
+    pub(crate) fn holds(&self, repository: RepositoryId, digest: &Digest) -> Result<bool> {
+        Ok(self.is_member(repository, Kind::Blob, digest)?
+            || self.is_member(repository, Kind::Manifest, digest)?)
+    }
+
+    pub(crate) fn manifest(
+        &self,
+        repository: RepositoryId,
+        digest: &Digest,
+    ) -> Result<Option<ManifestRecord>> {
+        self.get(Family::Members, &key::member(repository, Kind::Manifest, digest))?
+            .map(|row| ManifestRecord::decode(&row))
+            .transpose()
+    }
+
+    pub(crate) fn manifests(
+        &self,
+        repository: RepositoryId,
+        after: Option<&Digest>,
+        mut visit: impl FnMut(Digest, ManifestRecord) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::members(repository, Kind::Manifest);
+        let after = after.map(|digest| key::member(repository, Kind::Manifest, digest));
+        self.scan(Family::Members, &prefix, after.as_deref(), |key, value| {
+            visit(digest_in(key, prefix.len())?, ManifestRecord::decode(value)?)
+        })
+    }
+
+    /// What the repository holds as blobs.
+    pub(crate) fn blobs(
+        &self,
+        repository: RepositoryId,
+        after: Option<&Digest>,
+        mut visit: impl FnMut(Digest) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::members(repository, Kind::Blob);
+        let after = after.map(|digest| key::member(repository, Kind::Blob, digest));
+        self.scan(Family::Members, &prefix, after.as_deref(), |key, _| visit(digest_in(key, prefix.len())?))
+    }
+
+    pub(crate) fn holders(
+        &self,
+        digest: &Digest,
+        mut visit: impl FnMut(RepositoryId, Kind) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::holders(digest);
+        self.scan(Family::Graph, &prefix, None, |key, _| {
+            let kind = key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))?;
+            visit(id_in(key, prefix.len())?, kind)
+        })
+    }
+
+    // Tags.
+
+    pub(crate) fn tag(&self, repository: RepositoryId, tag: &str) -> Result<Option<Digest>> {
+        match self.get(Family::Default, &key::tag(repository, tag))? {
+            Some(row) => decode_target(&row),
+            None => Ok(None),
+        }
+    }
+
+    /// Tags in byte order, those after `after`, which need not exist.
+    pub(crate) fn tags(
+        &self,
+        repository: RepositoryId,
+        after: Option<&str>,
+        mut visit: impl FnMut(&str, Digest) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::tag(repository, "");
+        let after = after.map(|after| key::tag(repository, after));
+        self.scan(Family::Default, &prefix, after.as_deref(), |key, value| {
+            let target = decode_target(value)?.ok_or_else(|| malformed(key))?;
+            visit(text(rest(key, prefix.len())?)?, target)
+        })
+    }
+
+    pub(crate) fn tags_of(
+        &self,
+        repository: RepositoryId,
+        target: &Digest,
+        mut visit: impl FnMut(&str) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::tag_by_target(repository, target, "");
+        self.scan(Family::Default, &prefix, None, |key, _| visit(text(rest(key, prefix.len())?)?))
+    }
+
+    // The graph.
+
+    pub(crate) fn parents(
+        &self,
+        repository: RepositoryId,
+        child: &Digest,
+        after: Option<&Digest>,
+        mut visit: impl FnMut(Digest, u8) -> Visit,
+    ) -> Result<()> {
+        let prefix = key::edges(child, repository);
+        let after = after.map(|parent| key::edge(child, repository, parent));
+        self.scan(Family::Graph, &prefix, after.as_deref(), |key, value| {
+            visit(digest_in(key, prefix.len())?, value.first().copied().unwrap_or_default())
+        })
+    }
+
+    /// Visits referrers with their positions. Orders other than insertion cost one more look-up each.
+    pub(crate) fn referrers(
+        &self,
+        scan: &ReferrerScan<'_>,
+        mut visit: impl FnMut(&[u8], ReferrerRecord) -> Visit,
+    ) -> Result<()> {
+        let ReferrerScan { repository, subject, order, artifact_type, after } = *scan;
+        let prefix = key::referrers(subject, repository, order, artifact_type);
+        let after = after.map(|position| [prefix.as_slice(), position].concat());
+        let direct = order == ReferrerOrder::Insertion && artifact_type.is_none();
+        self.scan(Family::Graph, &prefix, after.as_deref(), |key, value| {
+            let record = if direct {
+                ReferrerRecord::decode(value)?
+            } else {
+                let sequence = key::sequence_of(key).ok_or_else(|| malformed(key))?;
+                match self.referrer(repository, subject, sequence)? {
+                    Some(record) => record,
+                    // Removed since this scan began.
+                    None => return Ok(ControlFlow::Continue(())),
+                }
+            };
+            if artifact_type.is_some() && record.descriptor.artifact_type.as_deref() != artifact_type {
+                return Ok(ControlFlow::Continue(()));
+            }
+            visit(rest(key, prefix.len())?, record)
+        })
+    }
+
+    pub(crate) fn referrer(
+        &self,
+        repository: RepositoryId,
+        subject: &Digest,
+        sequence: u64,
+    ) -> Result<Option<ReferrerRecord>> {
+        let key = key::referrer(subject, repository, ReferrerOrder::Insertion, None, None, sequence);
+        self.get(Family::Graph, &key)?.map(|row| ReferrerRecord::decode(&row)).transpose()
+    }
+
+    // The published view.
+
+    /// The outer `None`: this name has not changed since the last publish.
+    pub(crate) fn base(&self, layout_name: &str) -> Result<Option<Option<Digest>>> {
+        self.get(Family::Default, &key::base(layout_name))?.map(|row| decode_target(&row)).transpose()
+    }
+
+    pub(crate) fn bases(&self, mut visit: impl FnMut(&str, Option<Digest>) -> Visit) -> Result<()> {
+        self.scan(Family::Default, &[tag_byte::BASE], None, |key, value| {
+            visit(text(rest(key, 1)?)?, decode_target(value)?)
+        })
+    }
+
+    /// Entries that are not ours to understand: name, digest as written, JSON.
+    pub(crate) fn foreign(&self, mut visit: impl FnMut(&str, &str, &str) -> Visit) -> Result<()> {
+        self.scan(Family::Default, &[tag_byte::FOREIGN], None, |key, value| {
+            let (name, digest) = text(rest(key, 1)?)?.rsplit_once('\0').ok_or_else(|| malformed(key))?;
+            visit(name, digest, text(value)?)
+        })
+    }
+
+    /// What another tool says of an entry, as JSON.
+    pub(crate) fn extra(&self, name: Option<&str>, digest: &Digest) -> Result<Option<String>> {
+        self.get(Family::Default, &key::extra(name, digest))?
+            .map(|row| text(&row).map(str::to_owned))
+            .transpose()
+    }
+
+    /// Whether another tool says more of any entry.
+    pub(crate) fn has_extras(&self) -> Result<bool> {
+        let mut any = false;
+        self.scan(Family::Default, &[tag_byte::EXTRA], None, |_, _| {
+            any = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(any)
+    }
+
+    pub(crate) fn fingerprint(&self, fact: &str) -> Result<Option<Fingerprint>> {
+        self.get(Family::Default, &key::fact(fact))?.map(|row| Fingerprint::decode(&row)).transpose()
+    }
+
+    pub(crate) fn has_fact(&self, fact: &str) -> Result<bool> {
+        Ok(self.get(Family::Default, &key::fact(fact))?.is_some())
+    }
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+        let handle = self.metadata.family(family);
+        let row = match &self.snapshot {
+            None => self.metadata.db.get_pinned_cf(handle, key),
+            Some(snapshot) => snapshot.get_pinned_cf(handle, key),
+        };
+        row.map_err(|error| engine("read the metadata", error))
+    }
+
+    /// Visits the rows that start with `prefix` and come after `after`, in key order.
+    fn scan(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        let mut options = Metadata::read_options();
+        if let Some(end) = key::after_prefix(prefix) {
+            options.set_iterate_upper_bound(end);
+        }
+        if family == Family::Graph && prefix.len() >= key::GRAPH_PREFIX {
+            options.set_prefix_same_as_start(true);
+        } else {
+            options.set_total_order_seek(true);
+        }
+        let mut iterator = self.iterator(family, options);
+        iterator.seek(after.unwrap_or(prefix));
+        if let Some(after) = after
+            && iterator.key() == Some(after)
+        {
+            iterator.next();
+        }
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value)?.is_break() {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(|error| engine("read the metadata", error))
+    }
+
+    fn iterator(&self, family: Family, options: ReadOptions) -> DBRawIteratorWithThreadMode<'_, DB> {
+        let handle = self.metadata.family(family);
+        match &self.snapshot {
+            None => self.metadata.db.raw_iterator_cf_opt(handle, options),
+            Some(snapshot) => snapshot.raw_iterator_cf_opt(handle, options),
+        }
+    }
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("snapshot", &self.snapshot.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn malformed(key: &[u8]) -> Error {
+    Error::corrupt(format!("metadata holds a malformed key, key={}", key.escape_ascii()))
+}
+
+fn rest(key: &[u8], at: usize) -> Result<&[u8]> {
+    key.get(at..).ok_or_else(|| malformed(key))
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| malformed(bytes))
+}
+
+fn digest_in(key: &[u8], at: usize) -> Result<Digest> {
+    Digest::from_key(rest(key, at)?).map(|(digest, _)| digest).ok_or_else(|| malformed(key))
+}
+
+fn id_in(key: &[u8], at: usize) -> Result<RepositoryId> {
+    rest(key, at)?
+        .first_chunk::<4>()
+        .map(|bytes| RepositoryId(u32::from_be_bytes(*bytes)))
+        .ok_or_else(|| malformed(key))
+}

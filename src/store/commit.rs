@@ -1,0 +1,206 @@
+//! From a batch to rows and names: the order that makes it durable and atomic.
+//!
+//! 1. Content that looks new is written to private files or gets room in the journal, and the files are synced.
+//! 2. Locks are taken and everything is looked at again; the whole batch is checked and turned into rows. Up to here an
+//!    error has changed nothing.
+//! 3. Files get their names and their directories are synced: names that no row knows are harmless.
+//! 4. The rows are written with one sync of the log, the last call before the acknowledgement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::Core;
+use super::batch::{Committed, Item, Parts};
+use super::journal::Reservation;
+use super::locks::{Held, Need};
+use super::plan::{Plan, Planned};
+use crate::blobs::Staged;
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::View;
+
+/// Where a verified content of a batch waits.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// In memory; the journal takes it if it has room.
+    Inline(Bytes),
+    /// In a private file.
+    Staged { staged: Staged, size: u64 },
+    /// Under its name already, put there by another tool and synced.
+    InPlace { size: u64, unverified: bool },
+}
+
+impl Source {
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Staged { size, .. } | Self::InPlace { size, .. } => *size,
+        }
+    }
+}
+
+type Sources = BTreeMap<Digest, Source>;
+
+impl Core {
+    pub(super) fn commit(&self, parts: Parts) -> Result<Committed> {
+        self.check_writable()?;
+        let Parts { items, mut sources } = parts;
+        let mut expected_new = BTreeSet::new();
+        loop {
+            let reservation = self.prepare(&mut sources, &expected_new)?;
+            let held = self.lock_for(&items, &sources, &expected_new)?;
+            let new = self.find_new(&sources)?;
+            // What is new was not prepared, and its stripe is held shared only. The set grows in each round.
+            if new.is_subset(&expected_new) {
+                return self.apply(items, sources, &new, reservation, held);
+            }
+            expected_new.extend(new);
+        }
+    }
+
+    /// Whether the store has this content, whole: the row is there, not damaged, and the bytes are journalled or the
+    /// file has the right size. Anything else is written anew.
+    pub(super) fn is_hit(&self, view: &View<'_>, digest: &Digest) -> Result<bool> {
+        let Some(record) = view.content(digest)? else { return Ok(false) };
+        if record.damaged || record.unverified {
+            return Ok(false);
+        }
+        if !self.journal.is_empty() && view.journal_id(digest)?.is_some() {
+            return Ok(true);
+        }
+        match self.blobs.stat_size(digest) {
+            Ok(size) => Ok(size == Some(record.size)),
+            // Something else than a file has its name: naming the pushed content will tell, or heal it.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn find_new(&self, sources: &Sources) -> Result<BTreeSet<Digest>> {
+        let view = self.metadata.view();
+        let mut new = BTreeSet::new();
+        for digest in sources.keys() {
+            if !self.is_hit(&view, digest)? {
+                new.insert(*digest);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Gives new content a durable place without a name: room in the journal, or a synced private file.
+    fn prepare(&self, sources: &mut Sources, new: &BTreeSet<Digest>) -> Result<Option<Reservation<'_>>> {
+        let inline = |source: &Source| matches!(source, Source::Inline(_));
+        let small = || new.iter().filter(|digest| sources.get(*digest).is_some_and(inline));
+        let rows = small().count() as u64;
+        let bytes = small().filter_map(|digest| sources.get(digest)).map(Source::size).sum();
+        let reservation = if rows == 0 { None } else { self.journal.reserve(rows, bytes) };
+        if rows > 0 && reservation.is_none() {
+            self.signals.press();
+            self.stage_inline(sources, new)?;
+        }
+        if self.durable() {
+            let staged: Vec<&Staged> = new
+                .iter()
+                .filter_map(|digest| match sources.get(digest) {
+                    Some(Source::Staged { staged, .. }) => Some(staged),
+                    _ => None,
+                })
+                .collect();
+            self.blobs.sync_staged(&staged).map_err(|error| self.poison(error))?;
+        }
+        Ok(reservation)
+    }
+
+    /// The journal is full: small content is written to private files like the large.
+    fn stage_inline(&self, sources: &mut Sources, new: &BTreeSet<Digest>) -> Result<()> {
+        let mut small = Vec::new();
+        for (digest, source) in sources.iter().filter(|(digest, _)| new.contains(digest)) {
+            if let Source::Inline(bytes) = source {
+                small.push((*digest, bytes.clone()));
+            }
+        }
+        for staged in self.blobs.stage_all(small)? {
+            let digest = *staged.digest();
+            if let Some(source) = sources.get_mut(&digest) {
+                let size = source.size();
+                *source = Source::Staged { staged, size };
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_for(&self, items: &[Item], sources: &Sources, new: &BTreeSet<Digest>) -> Result<[Held<'_>; 3]> {
+        let involved: BTreeSet<&str> = items.iter().flat_map(Item::repositories).map(AsRef::as_ref).collect();
+        let repositories = self.locks.repositories(involved.iter().map(|name| (*name, Need::Shared)));
+        let mut names: Vec<(&str, String)> = items.iter().filter_map(Item::name).collect();
+        let view = self.metadata.view();
+        for name in involved {
+            // Two batches that create one repository must agree on its id.
+            if view.repository(name)?.is_none() {
+                names.push((name, String::new()));
+            }
+        }
+        let names = self.locks.names(names.into_iter());
+        let need = |digest: &Digest| if new.contains(digest) { Need::Exclusive } else { Need::Shared };
+        let content =
+            sources.keys().chain(items.iter().flat_map(Item::needs)).map(|digest| (digest, need(digest)));
+        Ok([repositories, names, self.locks.content(content)])
+    }
+
+    fn apply(
+        &self,
+        items: Vec<Item>,
+        sources: Sources,
+        new: &BTreeSet<Digest>,
+        reservation: Option<Reservation<'_>>,
+        _held: [Held<'_>; 3],
+    ) -> Result<Committed> {
+        let mut plan = Plan::new(self, &sources, new);
+        for item in items {
+            plan.add(item)?;
+        }
+        let Planned { rows, committed, view_changed, sparse } = plan.finish();
+        let limit = self.options.limits.max_batch_rows;
+        if rows.len() > limit {
+            return Err(Error::new(
+                ErrorKind::BatchTooLarge,
+                format!("batch makes too many rows of metadata, rows={}, limit={limit}", rows.len()),
+            ));
+        }
+        let journalled = |digest: &&Digest| matches!(sources.get(*digest), Some(Source::Inline(_)));
+        let journal_rows = new.iter().filter(journalled).count() as u64;
+        let journal_bytes =
+            new.iter().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
+        self.name_content(sources, new)?;
+        if !rows.is_empty() {
+            rows.commit(self.durable()).map_err(|error| self.poison(error))?;
+        }
+        if let Some(reservation) = reservation {
+            reservation.keep(journal_rows, journal_bytes);
+        }
+        if sparse {
+            self.sparse.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.signals.committed(view_changed, self.journal.is_pressing());
+        Ok(committed)
+    }
+
+    fn name_content(&self, sources: Sources, new: &BTreeSet<Digest>) -> Result<()> {
+        let mut algorithms: Vec<Algorithm> = Vec::new();
+        for (digest, source) in sources {
+            if let Source::Staged { staged, .. } = source
+                && new.contains(&digest)
+            {
+                if !algorithms.contains(&digest.algorithm()) {
+                    algorithms.push(digest.algorithm());
+                }
+                self.blobs.name(staged)?;
+            }
+        }
+        if self.durable() {
+            self.blobs.sync_dirs(&algorithms).map_err(|error| self.poison(error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading content: journal, file, and the row again before the answer is that there is none.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::Core;
+use super::options::{ReadMode, Verify};
+use crate::blobs::{Blob, BlobReader};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::metadata::{ContentRecord, View};
+
+/// Content of at least this many bytes is mapped; below it, one read costs less than a mapping and its page faults.
+const MAP_THRESHOLD: u64 = 128 << 10;
+
+/// Filing may move content from the journal to its file between two looks, and a push may bring it back; a third
+/// round that finds neither means that the file is not there.
+const ROUNDS: usize = 3;
+
+/// Contents verified by this process that are remembered.
+const REMEMBERED: usize = 16_384;
+
+/// What is known of a content without reading it.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stat {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The media type under which the repository holds it as a manifest.
+    pub media_type: Option<String>,
+}
+
+/// Where a content was found.
+enum Found<T> {
+    Journal(Bytes),
+    File(T),
+}
+
+/// The digests that this process has hashed, in bounded memory: a later one takes the place of an earlier one.
+pub(super) struct Verified(Mutex<Vec<Option<Digest>>>);
+
+impl Core {
+    pub(super) fn load(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
+        let map = self.options.read_mode == ReadMode::Map;
+        let Some((record, found)) = self.find(view, digest, |record| {
+            if map && record.size >= MAP_THRESHOLD {
+                Blob::map(&self.blobs, *digest, record.size)
+            } else {
+                Blob::read(&self.blobs, *digest, record.size)
+            }
+        })?
+        else {
+            return Ok(None);
+        };
+        let blob = match found {
+            Found::Journal(bytes) => Blob::journalled(*digest, bytes),
+            Found::File(blob) => blob,
+        };
+        if self.must_verify(&record, digest) {
+            blob.verify()?;
+            self.verified.remember(digest);
+        }
+        Ok(Some(blob))
+    }
+
+    pub(super) fn open_reader(&self, view: &View<'_>, digest: &Digest) -> Result<Option<BlobReader>> {
+        let open = |record: &ContentRecord| BlobReader::open(&self.blobs, *digest, record.size);
+        let Some((record, found)) = self.find(view, digest, open)? else { return Ok(None) };
+        let reader = match found {
+            Found::Journal(bytes) => BlobReader::from(Blob::journalled(*digest, bytes)),
+            Found::File(reader) => reader,
+        };
+        if self.must_verify(&record, digest) {
+            reader.verify()?;
+            self.verified.remember(digest);
+        }
+        Ok(Some(reader))
+    }
+
+    pub(super) fn load_range(
+        &self,
+        view: &View<'_>,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>> {
+        let Some(reader) = self.open_reader(view, digest)? else { return Ok(None) };
+        let outside = || {
+            Error::invalid(format!(
+                "range is outside of the content, digest={digest}, size={}, range={}..{}",
+                reader.len(),
+                range.start,
+                range.end
+            ))
+        };
+        if range.start > range.end || range.end > reader.len() {
+            return Err(outside());
+        }
+        if self.options.read_mode == ReadMode::Map && range.end - range.start >= MAP_THRESHOLD {
+            // Verified above where that was asked for, so the mapping need not be hashed again.
+            let Some(blob) = self.map(view, digest)? else { return Ok(None) };
+            let start = usize::try_from(range.start).map_err(|_| outside())?;
+            let end = usize::try_from(range.end).map_err(|_| outside())?;
+            return Ok(Some(blob.slice(start..end)?.into_bytes()));
+        }
+        reader.range(range).map(Some)
+    }
+
+    fn map(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
+        let found = self.find(view, digest, |record| Blob::map(&self.blobs, *digest, record.size))?;
+        Ok(found.map(|(_, found)| match found {
+            Found::Journal(bytes) => Blob::journalled(*digest, bytes),
+            Found::File(blob) => blob,
+        }))
+    }
+
+    fn find<T>(
+        &self,
+        view: &View<'_>,
+        digest: &Digest,
+        open: impl Fn(&ContentRecord) -> Result<Option<T>>,
+    ) -> Result<Option<(ContentRecord, Found<T>)>> {
+        for _ in 0..ROUNDS {
+            let Some(record) = view.content(digest)? else { return Ok(None) };
+            if !self.journal.is_empty()
+                && let Some((_, bytes)) = view.journal(digest)?
+            {
+                return Ok(Some((record, Found::Journal(bytes))));
+            }
+            if let Some(file) = open(&record)? {
+                return Ok(Some((record, Found::File(file))));
+            }
+        }
+        Err(Error::corrupt(format!(
+            "content has no file, digest={digest}, path={}",
+            self.blobs.path(digest).display()
+        )))
+    }
+
+    fn must_verify(&self, record: &ContentRecord, digest: &Digest) -> bool {
+        match self.options.verify {
+            Verify::Always => true,
+            Verify::First => !self.verified.remembers(digest),
+            Verify::Never => record.unverified && !self.verified.remembers(digest),
+        }
+    }
+}
+
+impl Verified {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn remembers(&self, digest: &Digest) -> bool {
+        self.0.lock().get(place(digest)).is_some_and(|kept| kept.as_ref() == Some(digest))
+    }
+
+    fn remember(&self, digest: &Digest) {
+        let mut kept = self.0.lock();
+        kept.resize(REMEMBERED, None);
+        if let Some(slot) = kept.get_mut(place(digest)) {
+            *slot = Some(*digest);
+        }
+    }
+}
+
+/// Digests are even by nature, so four bytes of one choose a slot well enough.
+fn place(digest: &Digest) -> usize {
+    let head = digest.as_bytes().first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    usize::try_from(head).unwrap_or_default() % REMEMBERED
+}
+
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_never_mistaken() {
+        let verified = Verified::new();
+        let digests: Vec<Digest> = (0..3 * REMEMBERED).map(|n| Digest::of(&n.to_be_bytes())).collect();
+        for digest in &digests {
+            assert!(!verified.remembers(digest));
+            verified.remember(digest);
+            assert!(verified.remembers(digest));
+        }
+        let kept = digests.iter().filter(|digest| verified.remembers(digest)).count();
+        assert!(kept <= REMEMBERED && kept > REMEMBERED / 2, "{kept}");
+    }
+}

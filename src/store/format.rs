@@ -1,0 +1,141 @@
+//! The FORMAT record: what wrote this store and who may open it.
+
+use std::hash::{BuildHasher, RandomState};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{Dir, Stat, replace};
+
+/// The name of the record in the private folder. A store is complete once it has one.
+pub(super) const FILE: &str = "FORMAT";
+
+/// 0: unstable, until the life cycle is built.
+const VERSION: u32 = 0;
+
+/// Flags as file systems have them: unknown `compat` is ignored, unknown `ro_compat` allows reading, unknown `incompat`
+/// allows nothing.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Format {
+    version: u32,
+    #[serde(default)]
+    compat: Vec<String>,
+    #[serde(default)]
+    ro_compat: Vec<String>,
+    #[serde(default)]
+    incompat: Vec<String>,
+    /// 128 random bits in hexadecimal.
+    id: String,
+    root: Root,
+}
+
+/// Where the store was when the record was written; a copy is somewhere else.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Root {
+    device: u64,
+    inode: u64,
+}
+
+impl Format {
+    /// A new store in this directory.
+    pub(super) fn new(root: &Stat) -> Self {
+        let (high, low) = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+        Self {
+            version: VERSION,
+            compat: Vec::new(),
+            ro_compat: Vec::new(),
+            incompat: Vec::new(),
+            id: format!("{high:016x}{low:016x}"),
+            root: Root { device: root.dev, inode: root.ino },
+        }
+    }
+
+    /// The record of a store; nothing when there is none.
+    pub(super) fn read(private: &Dir) -> Result<Option<Self>> {
+        let path = private.path().join(FILE);
+        let fail = |error| Error::io("read the format record", &path, error);
+        let Some(file) = private.open_file(FILE).map_err(fail)? else { return Ok(None) };
+        let damaged = |error| {
+            Error::corrupt(format!(
+                "format record cannot be read, rebuild the store, path={}",
+                path.display()
+            ))
+            .with_source(error)
+        };
+        serde_json::from_reader(std::io::Read::take(file, 1 << 16)).map(Some).map_err(damaged)
+    }
+
+    pub(super) fn write(&self, private: &Dir, staging: &Dir) -> Result<()> {
+        let path = private.path().join(FILE);
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::invalid("format record cannot be written").with_source(error))?;
+        replace(private, staging, FILE, &text)
+            .map_err(|error| Error::io("write the format record", &path, error))
+    }
+
+    /// Refuses what a newer version wrote.
+    pub(super) fn check(&self, read_only: bool) -> Result<()> {
+        let unsupported = |what: &str, value: &dyn std::fmt::Display| {
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("store was written by a newer orlop, {what}={value}, supported={VERSION}"),
+            ))
+        };
+        if self.version > VERSION {
+            return unsupported("version", &self.version);
+        }
+        if let Some(flag) = self.incompat.first() {
+            return unsupported("incompat", flag);
+        }
+        match self.ro_compat.first() {
+            Some(flag) if !read_only => unsupported("ro_compat", flag),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the directory is the one that the record was written in.
+    pub(super) fn is_at(&self, root: &Stat) -> bool {
+        self.root == Root { device: root.dev, inode: root.ino }
+    }
+
+    pub(super) fn moved_to(mut self, root: &Stat) -> Self {
+        self.root = Root { device: root.dev, inode: root.ino };
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_newer_versions_are_refused_as_the_rule_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::open(dir.path()).unwrap();
+        let plain = Format::new(&Stat::of(dir.file()).unwrap());
+        assert!(plain.check(false).is_ok());
+        let known = |change: fn(&mut Format)| {
+            let mut format = plain.clone();
+            change(&mut format);
+            (format.check(true).is_ok(), format.check(false).is_ok())
+        };
+        assert_eq!(known(|format| format.compat.push("x".into())), (true, true));
+        assert_eq!(known(|format| format.ro_compat.push("x".into())), (true, false));
+        assert_eq!(known(|format| format.incompat.push("x".into())), (false, false));
+        assert_eq!(known(|format| format.version += 1), (false, false));
+    }
+
+    #[test]
+    fn a_record_is_found_as_it_was_written_and_garbage_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        assert_eq!(Format::read(&dir).unwrap(), None);
+        let format = Format::new(&Stat::of(dir.file()).unwrap());
+        format.write(&dir, &dir).unwrap();
+        assert_eq!(Format::read(&dir).unwrap(), Some(format));
+        replace(&dir, &dir, FILE, b"{").unwrap();
+        let error = Format::read(&dir).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains(FILE));
+    }
+}

@@ -1,0 +1,66 @@
+//! Taking content in: hashed and checked before it is anybody's.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Store;
+use crate::blobs::{Content, Expected, Ingest};
+use crate::digest::Algorithm;
+use crate::error::{Error, Result};
+
+impl Store {
+    /// Begins to take in one content in pieces: write into it, finish it, push what that gives. Dropped, nothing stays.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`, `Poisoned`.
+    pub fn ingest(&self, algorithm: Algorithm) -> Result<Ingest> {
+        let core = self.core();
+        core.check_writable()?;
+        let max_size = core.options.limits.max_content_size;
+        Ok(Ingest::new(Arc::clone(&core.blobs), algorithm, core.options.inline_limit, max_size))
+    }
+
+    /// Takes in bytes that are in memory.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch` when they are not what was expected, naming both; `Invalid` above the limit of the store;
+    /// `ReadOnly`, `Poisoned`, `NoSpace`, `Io`.
+    pub fn ingest_bytes(&self, bytes: impl Into<Bytes>, expected: &Expected) -> Result<Content> {
+        let bytes = bytes.into();
+        let core = self.core();
+        core.check_writable()?;
+        if let Some(limit) = core.options.limits.max_content_size.filter(|limit| bytes.len() as u64 > *limit)
+        {
+            return Err(Error::invalid(format!(
+                "content is larger than allowed, size={}, limit={limit}",
+                bytes.len()
+            )));
+        }
+        Content::from_bytes(expected.algorithm(), bytes, expected)
+    }
+
+    /// Takes in what a reader gives, to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_bytes`]; `Io` when the reader fails.
+    pub fn ingest_reader(&self, reader: impl Read, expected: &Expected) -> Result<Content> {
+        let mut ingest = self.ingest(expected.algorithm())?;
+        ingest.append_from(reader)?;
+        ingest.finish(expected)
+    }
+
+    /// Takes in a private copy of a local file, by reflink where the filesystem can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_bytes`]; `NotFound`, `Invalid` for what is not a readable regular file.
+    pub fn ingest_file(&self, path: impl AsRef<Path>, expected: &Expected) -> Result<Content> {
+        self.ingest(expected.algorithm())?.take_path(path.as_ref(), expected)
+    }
+}

@@ -1,0 +1,395 @@
+//! The three-way merge of what other tools changed in `index.json`.
+//!
+//! For each name there are three views: the last one that this store published (the base), theirs, and ours. Changed by
+//! them alone is taken; changed by both, ours stays and theirs becomes an untagged manifest; removed by them is applied
+//! after a clean close and otherwise reported. An untagged entry that is missing never removes anything.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+
+use super::batch::{Expect, Item, Parts};
+use super::report::Report;
+use super::take_in::{TakeIn, Taken};
+use super::{Core, until};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{View, fact};
+use crate::oci::layout::{INDEX_FILE, MEMBERSHIP, REF_NAME};
+use crate::oci::{IndexEntry, LayoutName, RepositoryName, Tag, read_index};
+
+/// What `index.json` turned out to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum IndexFile {
+    /// The one that this store wrote.
+    Ours,
+    /// There is none and there never was one of ours.
+    None,
+    /// Ours is gone.
+    Lost,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// What to make of names that are missing from their file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Absence {
+    /// The store was closed cleanly: they removed them on purpose.
+    Remove,
+    /// Their file may have been written from an older view: nothing is removed, but it is said.
+    Report,
+    /// There is no base: everything in the file is taken, with the membership that it states.
+    Adopt,
+}
+
+/// Entries taken in by one commit.
+const GROUP: usize = 128;
+
+/// One pass over their file.
+struct Merge<'a> {
+    core: &'a Core,
+    absence: Absence,
+    /// Hashes of the names in their file. A collision can only keep a name that they removed.
+    seen: HashSet<u64>,
+    group: Group,
+}
+
+/// Changes collected for one commit, and what to say when it is done.
+#[derive(Default)]
+struct Group {
+    parts: Parts,
+    unsynced: bool,
+    entries: Vec<IndexEntry>,
+    reports: Vec<Report>,
+}
+
+impl Core {
+    /// Looks at `index.json` and merges it if somebody else wrote it. Answers what has to be known for writing it.
+    pub(super) fn merge_foreign(&self, absence: Absence) -> Result<IndexFile> {
+        let found = self.inspect_index()?;
+        match found {
+            IndexFile::Ours | IndexFile::None => {}
+            IndexFile::Lost => {
+                self.report(Report::Damaged { file: INDEX_FILE.into(), reason: "it is missing".into() })
+            }
+            IndexFile::Foreign => {
+                let fail = |error| Error::io("read index.json", &self.root, error);
+                match self.root_dir.open_file(INDEX_FILE).map_err(fail)? {
+                    Some(file) => self.merge_index(&file, absence)?,
+                    None => return Ok(IndexFile::Lost),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit.
+    pub(super) fn merge_index(&self, file: &File, absence: Absence) -> Result<()> {
+        self.signals.view_changed();
+        // Nothing is done before the whole file is known to be readable.
+        match read_index(file, &mut |_| Ok(())) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.report(Report::Damaged { file: INDEX_FILE.into(), reason: error.to_string() });
+                return Ok(());
+            }
+            other => other?,
+        }
+        let mut again = file;
+        again.seek(SeekFrom::Start(0)).map_err(|error| Error::io("read index.json", &self.root, error))?;
+        let mut merge = Merge { core: self, absence, seen: HashSet::new(), group: Group::default() };
+        read_index(file, &mut |entry| merge.add(entry))?;
+        merge.commit()?;
+        if absence != Absence::Adopt {
+            merge.find_removed()?;
+        }
+        Ok(())
+    }
+}
+
+impl Merge<'_> {
+    fn add(&mut self, entry: IndexEntry) -> Result<()> {
+        self.entry(&entry)?;
+        self.group.entries.push(entry);
+        if self.group.entries.len() >= GROUP { self.commit() } else { Ok(()) }
+    }
+
+    /// Commits the group. If a name moved meanwhile, every entry is looked at again on its own.
+    fn commit(&mut self) -> Result<()> {
+        let group = std::mem::take(&mut self.group);
+        match self.core.commit_taken(group.parts, group.unsynced) {
+            Ok(()) => {
+                group.reports.into_iter().for_each(|report| self.core.report(report));
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict && group.entries.len() > 1 => {
+                for entry in group.entries {
+                    self.entry(&entry)?;
+                    self.group.entries.push(entry);
+                    self.commit()?;
+                }
+                Ok(())
+            }
+            // Moved at the very moment: the next publish looks at the file again.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.core.signals.view_changed();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn entry(&mut self, entry: &IndexEntry) -> Result<()> {
+        let name = entry.annotations.get(REF_NAME).map_or("", String::as_str);
+        let digest = match entry.digest.parse::<Digest>() {
+            Ok(digest) => digest,
+            Err(error) if error.is_unsupported_algorithm() => {
+                self.keep(name, entry);
+                return Ok(());
+            }
+            Err(error) => {
+                self.refuse(name, entry, error.to_string());
+                return Ok(());
+            }
+        };
+        match LayoutName::parse(name) {
+            _ if name.is_empty() => self.untagged(entry, &digest),
+            LayoutName::Tag(repository, tag) => self.tag(entry, &digest, name, repository, &tag),
+            LayoutName::Foreign(_) => {
+                let view = self.core.metadata.view();
+                if self.take(&view, entry, &digest, &RepositoryName::unnamed(), name)? {
+                    self.keep(name, entry);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn tag(
+        &mut self,
+        entry: &IndexEntry,
+        theirs: &Digest,
+        name: &str,
+        repository: RepositoryName,
+        tag: &Tag,
+    ) -> Result<()> {
+        let view = self.core.metadata.view();
+        let ours = match view.repository(repository.as_str())? {
+            Some(id) => view.tag(id, tag.as_str())?,
+            None => None,
+        };
+        let base = view.base(name)?.unwrap_or(ours);
+        // A name that stands twice: the first one counts, as for other readers.
+        let first = self.seen.insert(hash(name, ""));
+        let unchanged = ours == Some(*theirs) || base == Some(*theirs);
+        if first && unchanged && self.absence != Absence::Adopt {
+            return Ok(());
+        }
+        if !self.take(&view, entry, theirs, &repository, name)? {
+            return Ok(());
+        }
+        if !first || (ours != base && ours != Some(*theirs)) {
+            if ours != Some(*theirs) {
+                self.group.reports.push(Report::Conflict { name: name.to_owned(), ours, theirs: *theirs });
+            }
+            return Ok(());
+        }
+        if ours != Some(*theirs) {
+            let expect = ours.map_or(Expect::Absent, Expect::Is);
+            let tag = tag.clone();
+            self.group.parts.items.push(Item::Tag { repository, tag, target: Some(*theirs), expect });
+            self.group.reports.push(Report::Taken { name: name.to_owned(), digest: *theirs });
+        }
+        self.keep_extra(Some(name), entry);
+        Ok(())
+    }
+
+    fn untagged(&mut self, entry: &IndexEntry, digest: &Digest) -> Result<()> {
+        let view = self.core.metadata.view();
+        if self.absence != Absence::Adopt && is_held(&view, digest)? {
+            return Ok(());
+        }
+        // Without our annotation it belongs to the unnamed repository, unless it came in with another entry.
+        let stated = entry.membership().is_some_and(|membership| !membership.repositories.is_empty());
+        if !stated && (is_held(&view, digest)? || self.group.parts.sources.contains_key(digest)) {
+            return Ok(());
+        }
+        let repository = if stated { None } else { Some(RepositoryName::unnamed()) };
+        if self.take_for(&view, entry, digest, repository.as_ref(), "")? {
+            self.keep_extra(None, entry);
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        view: &View<'_>,
+        entry: &IndexEntry,
+        digest: &Digest,
+        repository: &RepositoryName,
+        name: &str,
+    ) -> Result<bool> {
+        self.take_for(view, entry, digest, Some(repository), name)
+    }
+
+    /// Takes in what an entry names, with all that it reaches, for a repository and those that our annotation states.
+    fn take_for(
+        &mut self,
+        view: &View<'_>,
+        entry: &IndexEntry,
+        digest: &Digest,
+        repository: Option<&RepositoryName>,
+        name: &str,
+    ) -> Result<bool> {
+        let membership = entry.membership().unwrap_or_default();
+        let mut repositories: Vec<&RepositoryName> = repository.into_iter().collect();
+        if self.absence == Absence::Adopt || repository.is_none() {
+            repositories.extend(membership.repositories.iter().filter(|stated| Some(*stated) != repository));
+        }
+        let Group { parts, unsynced, reports, .. } = &mut self.group;
+        for repository in repositories {
+            let lacking = membership.sparse.get(repository).map_or(&[][..], Vec::as_slice);
+            let mut taking = TakeIn::new(self.core, view, parts, repository, lacking, reports);
+            let taken = taking.manifest(&entry.media_type, digest)?;
+            *unsynced |= taking.unsynced();
+            match taken {
+                Taken::Yes => {}
+                Taken::Refused(reason) => {
+                    self.refuse(name, entry, reason);
+                    self.keep(name, entry);
+                    return Ok(false);
+                }
+                Taken::Absent(reason) => {
+                    self.refuse(name, entry, reason);
+                    return Ok(false);
+                }
+            }
+        }
+        // The entry is ours now; an earlier run may have kept it as it was.
+        self.group.parts.items.push(Item::Foreign {
+            name: name.to_owned(),
+            digest: entry.digest.clone(),
+            json: None,
+        });
+        Ok(true)
+    }
+
+    /// Keeps an entry that is not ours to understand exactly as it is.
+    fn keep(&mut self, name: &str, entry: &IndexEntry) {
+        self.seen.insert(hash(name, &entry.digest));
+        let json = Some(entry.raw.clone());
+        self.group.parts.items.push(Item::Foreign {
+            name: name.to_owned(),
+            digest: entry.digest.clone(),
+            json,
+        });
+    }
+
+    /// What they say of an entry beyond what we would: annotations, platform.
+    fn keep_extra(&mut self, name: Option<&str>, entry: &IndexEntry) {
+        let known = |key: &String| key == REF_NAME || key == MEMBERSHIP;
+        let more = entry.platform.is_some() || entry.annotations.keys().any(|key| !known(key));
+        if !more {
+            return;
+        }
+        let Ok(mut descriptor) = entry.descriptor() else { return };
+        descriptor.annotations.retain(|key, _| !known(key));
+        if let Ok(json) = serde_json::to_string(&descriptor) {
+            self.group.parts.items.push(Item::Extra {
+                name: name.map(str::to_owned),
+                digest: descriptor.digest,
+                json,
+            });
+        }
+    }
+
+    fn refuse(&mut self, name: &str, entry: &IndexEntry, reason: String) {
+        let digest = entry.digest.clone();
+        self.group.reports.push(Report::Refused { name: name.to_owned(), digest, reason });
+    }
+
+    /// Names of the base that their file does not have.
+    fn find_removed(&mut self) -> Result<()> {
+        let core = self.core;
+        let view = core.metadata.snapshot();
+        let mut repositories = vec![RepositoryName::unnamed()];
+        view.repositories(None, |name, _| {
+            repositories.push(super::repositories::stored_name(name)?);
+            Ok(until(false))
+        })?;
+        for repository in repositories {
+            let Some(id) = view.repository(repository.as_str())? else { continue };
+            view.tags(id, None, |tag, digest| {
+                let tag = super::tags::stored_tag(tag)?;
+                let name = LayoutName::of(&repository, &tag);
+                let in_base = view.base(&name)?.is_none_or(|base| base.is_some());
+                if in_base && !self.seen.contains(&hash(&name, "")) {
+                    self.removed(&repository, tag, name, digest)?;
+                }
+                Ok(until(false))
+            })?;
+        }
+        if self.absence == Absence::Remove {
+            view.foreign(|name, digest, _| {
+                if !self.seen.contains(&hash(name, digest)) {
+                    let (name, digest) = (name.to_owned(), digest.to_owned());
+                    self.group.parts.items.push(Item::Foreign { name, digest, json: None });
+                }
+                Ok(until(false))
+            })?;
+        }
+        self.commit()
+    }
+
+    fn removed(&mut self, repository: &RepositoryName, tag: Tag, name: String, digest: Digest) -> Result<()> {
+        if self.absence != Absence::Remove {
+            self.core.report(Report::Kept { name, digest });
+            return Ok(());
+        }
+        let repository = repository.clone();
+        self.group.parts.items.push(Item::Tag { repository, tag, target: None, expect: Expect::Is(digest) });
+        self.group.reports.push(Report::Removed { name, digest });
+        if self.group.parts.items.len() >= GROUP { self.commit() } else { Ok(()) }
+    }
+}
+
+impl Core {
+    /// Commits what was taken in. Files that another tool wrote are synced first: their rows must not outlive them.
+    pub(super) fn commit_taken(&self, parts: Parts, unsynced: bool) -> Result<()> {
+        if parts.items.is_empty() {
+            return Ok(());
+        }
+        if unsynced && self.durable() {
+            self.blobs.sync_filesystem().map_err(|error| self.poison(error))?;
+        }
+        self.commit(parts).map(|_| ())
+    }
+
+    /// Whether the last process closed the store; the mark goes with the first write of this one.
+    pub(super) fn take_clean_mark(&self) -> Result<bool> {
+        let clean = self.metadata.view().has_fact(fact::CLEAN)?;
+        if clean {
+            let mut rows = self.metadata.rows();
+            rows.delete_fact(fact::CLEAN);
+            // Not synced: the log keeps it ahead of everything that is.
+            rows.commit(false).map_err(|error| self.poison(error))?;
+        }
+        Ok(clean)
+    }
+}
+
+fn is_held(view: &View<'_>, digest: &Digest) -> Result<bool> {
+    let mut held = false;
+    view.holders(digest, |_, _| {
+        held = true;
+        Ok(until(true))
+    })?;
+    Ok(held)
+}
+
+fn hash(name: &str, digest: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(digest.as_bytes());
+    hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}

@@ -1,0 +1,289 @@
+//! The store: content files and metadata joined into the promises of this crate, one file per promise.
+
+mod batch;
+mod commit;
+mod content;
+mod filing;
+mod format;
+mod graph;
+mod ingest;
+mod journal;
+mod locks;
+mod manifests;
+mod merge;
+mod open;
+mod options;
+mod plan;
+mod publish;
+mod publisher;
+mod rebuild;
+mod report;
+mod repositories;
+mod repository;
+mod submit;
+mod tags;
+mod take_in;
+mod unscoped;
+mod view_entries;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+pub use self::batch::{Batch, Committed, Expect, Pushed, TagChange};
+pub use self::content::Stat;
+pub use self::graph::{Order, PageToken, Referrers, ReferrersPage};
+pub use self::manifests::StoredManifest;
+pub use self::options::{Durability, Limits, Options, Publish, ReadMode, Untagged, Verify};
+pub use self::rebuild::RebuildReport;
+pub use self::report::Report;
+pub use self::repository::Repository;
+pub use self::submit::Commit;
+pub use self::tags::TagEntry;
+pub use self::unscoped::Unscoped;
+
+use crate::blobs::Blobs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{Metadata, fact};
+use crate::oci::RepositoryName;
+use crate::sys::{Dir, StoreLock};
+
+/// The folder of a layout that is ours.
+const PRIVATE: &str = ".orlop";
+const METADATA: &str = "metadata";
+const INGEST: &str = "ingest";
+const QUARANTINE: &str = "quarantine";
+
+/// A page of a listing.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Page<T> {
+    /// What this page holds, in order.
+    pub items: Vec<T>,
+    /// Whether there is more behind the last item.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Cuts what a scan collected, which went at most one item over the limit.
+    fn cut(mut items: Vec<T>, limit: usize) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
+/// What a visitor answers: stop, or go on.
+fn until(done: bool) -> ControlFlow<()> {
+    if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// A store: an OCI image layout with an index of its tags, repositories and graph.
+///
+/// Cheap to clone; clones are one store. The last of its handles (clones, [`Repository`], [`Batch`]) closes it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// What the handles of one store share; dropped with the last of them.
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+    publisher: Mutex<Option<publisher::Publisher>>,
+    committers: submit::Committers,
+}
+
+/// The parts of an open store.
+#[derive(Debug)]
+struct Core {
+    // Dropped in this order: the metadata goes before the lock and before a temporary directory that holds it.
+    metadata: Metadata,
+    blobs: Arc<Blobs>,
+    root: PathBuf,
+    root_dir: Dir,
+    options: Options,
+    read_only: bool,
+    locks: locks::Locks,
+    journal: journal::Gauge,
+    signals: publisher::Signals,
+    /// Serialises publishing, merging and flushing.
+    publishing: Mutex<()>,
+    /// Serialises filing, which flush and the publisher both do.
+    filing: Mutex<()>,
+    sequence: AtomicU64,
+    journal_ids: AtomicU64,
+    next_repository: AtomicU32,
+    /// Moves on when a repository is deleted, so that handles look its id up again.
+    repository_epoch: AtomicU32,
+    /// Whether any manifest was ever pushed here without all that it refers to.
+    sparse: AtomicBool,
+    poison: OnceLock<String>,
+    verified: content::Verified,
+    reports: Mutex<Vec<Report>>,
+    lock: Option<StoreLock>,
+    ephemeral: Option<tempfile::TempDir>,
+}
+
+impl Store {
+    /// The directory of the layout.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.core().root
+    }
+
+    /// Whether this is a frozen view, which refuses every write.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.core().read_only
+    }
+
+    /// The ordinary way to read and write: one repository, which sees only what was pushed or mounted into it.
+    ///
+    /// Nothing is looked up or created before it is needed; a repository exists once something was pushed into it.
+    #[must_use]
+    pub fn repository(&self, name: &RepositoryName) -> Repository {
+        Repository::new(self.clone(), name.clone())
+    }
+
+    /// The unnamed repository, whose tags are plain names in `index.json`.
+    #[must_use]
+    pub fn default_repository(&self) -> Repository {
+        self.repository(&RepositoryName::unnamed())
+    }
+
+    /// Reads that ask no repository. For tools that own the whole store; never for answering somebody who may see only
+    /// some repositories.
+    #[must_use]
+    pub fn unscoped(&self) -> Unscoped {
+        Unscoped::new(self.clone())
+    }
+
+    /// A new batch, the unit of commit.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Files everything that is journalled and publishes `index.json`: on return the directory is a complete layout for
+    /// any other tool, with everything that was committed before the call.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`; `Poisoned` or `Indeterminate` when a sync failed; `NoSpace`; `Io`.
+    pub fn flush(&self) -> Result<()> {
+        self.core().check_writable()?;
+        self.core().publish()
+    }
+
+    /// Closes the store: flushes (unless publishing is manual) and marks it clean. Dropping the last handle does the
+    /// same and ignores errors. While other handles live, this only flushes, and the last of them closes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::flush`]. The store is closed all the same; what was acknowledged is durable, and the next open
+    /// completes the layout.
+    pub fn close(self) -> Result<()> {
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) => shared.close(),
+            Err(shared) if shared.core.read_only || shared.core.options.publish == Publish::Manual => Ok(()),
+            Err(shared) => shared.core.publish(),
+        }
+    }
+
+    /// What opening and publishing found and did that a person should know: foreign edits taken or refused, damage.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.core().reports.lock().clone()
+    }
+
+    /// Merges the tables of the metadata into as few as there can be. Reads are quickest after it; it costs reading and
+    /// writing all metadata.
+    pub fn compact(&self) {
+        if !self.is_read_only() {
+            self.core().metadata.compact();
+        }
+    }
+
+    fn core(&self) -> &Core {
+        &self.shared.core
+    }
+}
+
+impl Shared {
+    fn close(&self) -> Result<()> {
+        let Some(publisher) = self.publisher.lock().take() else { return Ok(()) };
+        publisher.stop();
+        self.core.close()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // There is nobody left to tell; what was acknowledged is durable and the next open completes the layout.
+        let _ = self.close();
+    }
+}
+
+impl Core {
+    fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                format!("store is open for reading only, path={}", self.root.display()),
+            ));
+        }
+        match self.poison.get() {
+            None => Ok(()),
+            Some(cause) => Err(Error::new(
+                ErrorKind::Poisoned,
+                format!(
+                    "an earlier sync failed and writes are refused until the store is reopened, cause={cause}"
+                ),
+            )),
+        }
+    }
+
+    /// Latches a failed sync: nobody knows what is on the disk, so nothing more is written.
+    #[cold]
+    fn poison(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::NoSpace {
+            return error;
+        }
+        let _ = self.poison.set(error.to_string());
+        error.with_kind(ErrorKind::Indeterminate)
+    }
+
+    fn durable(&self) -> bool {
+        self.options.durability == Durability::Power
+    }
+
+    fn report(&self, report: Report) {
+        report::add(&mut self.reports.lock(), report);
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn next_journal_id(&self) -> u64 {
+        self.journal_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Flushes as the options say and leaves a store whose next open has nothing to do.
+    fn close(&self) -> Result<()> {
+        if self.read_only || self.poison.get().is_some() {
+            return Ok(());
+        }
+        if self.options.publish != Publish::Manual {
+            self.publish()?;
+            let mut rows = self.metadata.rows();
+            rows.put_flag(fact::CLEAN);
+            rows.commit(true)?;
+        }
+        self.metadata.flush()
+    }
+}

@@ -1,0 +1,409 @@
+//! Opening: what a directory is, who may write to it, and what the last process left to do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::format::{FILE, Format};
+use super::merge::{Absence, IndexFile};
+use super::options::{Durability, Options};
+use super::publisher::{Publisher, Signals};
+use super::report::Report;
+use super::{
+    Core, INGEST, METADATA, PRIVATE, QUARANTINE, Shared, Store, content, journal, locks, submit, until,
+};
+use crate::blobs::Blobs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{ContentRecord, Metadata, fact};
+use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE, check_layout};
+use crate::sys::{self, Dir, FsKind, Stat, StoreLock, filesystem_kind};
+
+const BLOBS: &str = "blobs";
+
+/// Tries of a read-only open beside a writer that removes files of the metadata meanwhile.
+const TRIES: usize = 10;
+
+/// Damaged contents found in a copy that are marked with one write.
+const CHUNK: usize = 1000;
+
+/// What a path turned out to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    Store,
+    /// An OCI layout that is no store, or one whose creation was interrupted.
+    Layout,
+    Empty,
+    Absent,
+    Other,
+}
+
+impl Options {
+    /// Makes a store: in a new directory, an empty one, or an OCI layout of another tool, whose content is hashed and
+    /// taken in.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` when it is a store already; `Invalid` for a directory that holds something else; `Locked`;
+    /// `Unsupported` on a network filesystem; `NoSpace`, `Io`.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        self.check(path)?;
+        match look(path)? {
+            Place::Store => Err(already(path)),
+            Place::Other => Err(Error::invalid(format!(
+                "directory is not empty and not an OCI layout, path={}",
+                path.display()
+            ))),
+            Place::Layout | Place::Empty | Place::Absent => self.make(path),
+        }
+    }
+
+    /// Opens a store for writing. Finishes what a crash interrupted and merges what other tools changed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it is none, saying what it is; `Locked`, naming the holder; `Unsupported` for a newer format or a
+    /// network filesystem; `Corrupt` when the metadata cannot be read; `NoSpace`, `Io`.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        self.check(path)?;
+        match look(path)? {
+            Place::Store => self.open_store(path),
+            other => Err(no_store(path, other)),
+        }
+    }
+
+    /// [`Options::open`], or [`Options::create`] where there is no store yet.
+    ///
+    /// # Errors
+    ///
+    /// As those two.
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        self.check(path)?;
+        if look(path)? == Place::Store {
+            return self.open_store(path);
+        }
+        match self.create(path) {
+            // Another process made it meanwhile.
+            Err(error) if error.kind() == ErrorKind::Conflict => self.open_store(path),
+            other => other,
+        }
+    }
+
+    /// Opens a frozen view of a store, beside a live writer too, or of any OCI layout. Writes nothing into the directory
+    /// and takes no lock.
+    ///
+    /// A layout of another tool is read into a temporary directory: its manifests are hashed now, its content when it is
+    /// first read.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it is neither; `Unsupported` for a newer format; `Corrupt`, `Io`.
+    pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        self.check(path)?;
+        match look(path)? {
+            Place::Store => self.view_store(path),
+            Place::Layout => self.view_layout(path),
+            other => Err(no_store(path, other)),
+        }
+    }
+
+    fn make(&self, path: &Path) -> Result<Store> {
+        let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
+        refuse_network(path)?;
+        let private = make_private(path)?;
+        let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
+        if Format::read(&private)?.is_some() {
+            return Err(already(path));
+        }
+        let core = self.assemble(path, root, Some(lock))?;
+        core.recover()?;
+        core.write_layout_file()?;
+        core.adopt()?;
+        Format::new(&core.root_stat()?).write(&private, core.blobs.ingest_dir()?)?;
+        Ok(core.start())
+    }
+
+    fn open_store(&self, path: &Path) -> Result<Store> {
+        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        refuse_network(path)?;
+        let private = open_private(path)?;
+        let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
+        let Some(format) = Format::read(&private)? else { return Err(no_store(path, Place::Layout)) };
+        format.check(false)?;
+        let core = self.assemble(path, root, Some(lock))?;
+        core.recover()?;
+        let stat = core.root_stat()?;
+        if !format.is_at(&stat) {
+            core.check_copy()?;
+            format.moved_to(&stat).write(&private, core.blobs.ingest_dir()?)?;
+        }
+        core.write_layout_file()?;
+        core.catch_up()?;
+        Ok(core.start())
+    }
+
+    fn view_store(&self, path: &Path) -> Result<Store> {
+        let private = open_private(path)?;
+        if let Some(format) = Format::read(&private)? {
+            format.check(true)?;
+        }
+        let metadata = open_frozen(&path.join(PRIVATE).join(METADATA))?;
+        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        let blobs = Blobs::open(&path.join(BLOBS), &path.join(PRIVATE).join(INGEST), false)?;
+        let mut core = Core::new(self, path, root, blobs, metadata);
+        core.read_only = true;
+        if core.inspect_index()? == IndexFile::Foreign {
+            if core.metadata.view().has_fact(fact::CLEAN)? {
+                // Nothing is known here that the published files do not say.
+                return self.view_layout(path);
+            }
+            core.report(Report::Unmerged);
+        }
+        core.count_journal()?;
+        Ok(core.start())
+    }
+
+    fn view_layout(&self, path: &Path) -> Result<Store> {
+        let temporary =
+            tempfile::tempdir().map_err(|error| Error::io("make a temporary directory", path, error))?;
+        let metadata = Metadata::open(temporary.path())?;
+        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        let blobs = Blobs::open(&path.join(BLOBS), temporary.path(), false)?;
+        let options = self.clone().durability(Durability::Process);
+        let mut core = Core::new(&options, path, root, blobs, metadata);
+        core.ephemeral = Some(temporary);
+        core.merge_foreign(Absence::Adopt)?;
+        core.read_only = true;
+        Ok(core.start())
+    }
+
+    pub(super) fn assemble(&self, path: &Path, root: Dir, lock: Option<StoreLock>) -> Result<Core> {
+        let private = path.join(PRIVATE);
+        let blobs = Blobs::open(&path.join(BLOBS), &private.join(INGEST), true)?;
+        let metadata = Metadata::open(&private.join(METADATA))?;
+        let mut core = Core::new(self, path, root, blobs, metadata);
+        core.lock = lock;
+        Ok(core)
+    }
+}
+
+impl Core {
+    fn new(options: &Options, path: &Path, root_dir: Dir, blobs: Blobs, metadata: Metadata) -> Self {
+        Self {
+            metadata,
+            blobs: Arc::new(blobs),
+            root: path.to_path_buf(),
+            root_dir,
+            options: options.clone(),
+            read_only: false,
+            locks: locks::Locks::new(),
+            journal: journal::Gauge::new(options.limits.journal_size),
+            signals: Signals::default(),
+            publishing: Mutex::new(()),
+            filing: Mutex::new(()),
+            sequence: AtomicU64::new(1),
+            journal_ids: AtomicU64::new(1),
+            next_repository: AtomicU32::new(1),
+            repository_epoch: AtomicU32::new(0),
+            sparse: AtomicBool::new(false),
+            poison: std::sync::OnceLock::new(),
+            verified: content::Verified::new(),
+            reports: Mutex::new(Vec::new()),
+            lock: None,
+            ephemeral: None,
+        }
+    }
+
+    fn start(self) -> Store {
+        let core = Arc::new(self);
+        let publisher = if core.read_only { Publisher::none(&core) } else { Publisher::start(&core) };
+        let publisher = Mutex::new(Some(publisher));
+        Store { shared: Arc::new(Shared { core, publisher, committers: submit::Committers::default() }) }
+    }
+
+    /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is.
+    pub(super) fn recover(&self) -> Result<()> {
+        self.blobs.clear_ingest()?;
+        let view = self.metadata.view();
+        let sequence = self.metadata.next_sequence();
+        self.sequence.store(sequence, std::sync::atomic::Ordering::Relaxed);
+        self.journal_ids.store(sequence, std::sync::atomic::Ordering::Relaxed);
+        let last = view.last_repository()?.0;
+        self.next_repository.store(last.saturating_add(1), std::sync::atomic::Ordering::Relaxed);
+        self.sparse.store(view.has_fact(fact::SPARSE)?, std::sync::atomic::Ordering::Relaxed);
+        self.count_journal()
+    }
+
+    fn count_journal(&self) -> Result<()> {
+        let (mut rows, mut bytes) = (0, 0);
+        self.metadata.view().journal_rows(|_, _, content| {
+            rows += 1;
+            bytes += content.len() as u64;
+            Ok(until(false))
+        })?;
+        self.journal.found(rows, bytes);
+        Ok(())
+    }
+
+    /// Takes over a layout that another tool wrote, and makes the files of one that nobody wrote.
+    fn adopt(&self) -> Result<()> {
+        let _publishing = self.publishing.lock();
+        self.merge_foreign(Absence::Adopt)?;
+        self.signals.view_changed();
+        self.publish_locked(Absence::Report)
+    }
+
+    /// Merges foreign edits; after a crash sees to it that the layout is completed soon.
+    fn catch_up(&self) -> Result<()> {
+        let clean = self.take_clean_mark()?;
+        let _publishing = self.publishing.lock();
+        let found = self.merge_foreign(if clean { Absence::Remove } else { Absence::Report })?;
+        if !clean || found != IndexFile::Ours {
+            self.signals.view_changed();
+        }
+        Ok(())
+    }
+
+    /// A copied directory may lack files that its metadata know, or the other way round.
+    fn check_copy(&self) -> Result<()> {
+        let view = self.metadata.snapshot();
+        let mut checked = 0;
+        let mut damaged: Vec<(crate::digest::Digest, ContentRecord)> = Vec::new();
+        view.contents(|digest, record| {
+            checked += 1;
+            let journalled = !self.journal.is_empty() && view.journal_id(&digest)?.is_some();
+            let found = self.blobs.stat_size(&digest).unwrap_or_default();
+            if !journalled && found != Some(record.size) {
+                let found = found.map_or_else(|| "no file".to_owned(), |size| size.to_string());
+                let reason = format!("expected={}, found={found}", record.size);
+                self.report(Report::Missing { digest, reason });
+                damaged.push((digest, ContentRecord { damaged: true, ..record }));
+            }
+            if damaged.len() >= CHUNK {
+                self.mark(std::mem::take(&mut damaged)).map(|()| until(false))
+            } else {
+                Ok(until(false))
+            }
+        })?;
+        self.mark(damaged)?;
+        self.report(Report::Copied { checked });
+        Ok(())
+    }
+
+    fn mark(&self, damaged: Vec<(crate::digest::Digest, ContentRecord)>) -> Result<()> {
+        let mut rows = self.metadata.rows();
+        for (digest, record) in &damaged {
+            rows.put_content(digest, record);
+        }
+        self.write(rows)
+    }
+
+    pub(super) fn root_stat(&self) -> Result<Stat> {
+        Stat::of(self.root_dir.file()).map_err(|error| Error::io("stat the directory", &self.root, error))
+    }
+
+    /// Writes `oci-layout` where it is missing or damaged; one that another tool wrote stays.
+    pub(super) fn write_layout_file(&self) -> Result<()> {
+        let path = self.root.join(LAYOUT_FILE);
+        let fail = |error| Error::io("read the layout file", &path, error);
+        if let Some(file) = self.root_dir.open_file(LAYOUT_FILE).map_err(fail)? {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 16), &mut text).map_err(fail)?;
+            match check_layout(&text) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.report(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() });
+                }
+                other => return other,
+            }
+        }
+        sys::replace(&self.root_dir, self.blobs.ingest_dir()?, LAYOUT_FILE, LAYOUT_DOCUMENT)
+            .map_err(|error| Error::io("write the layout file", &path, error))
+    }
+}
+
+/// What is at a path, told from the files that mark it.
+pub(super) fn look(path: &Path) -> Result<Place> {
+    let fail = |error| Error::io("open the directory", path, error);
+    let root = match Dir::open_following(path) {
+        Ok(root) => root,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Place::Absent),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(Error::invalid(format!("path is not a directory, path={}", path.display())));
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    if let Some(private) = root.open_dir(PRIVATE).map_err(fail)? {
+        return Ok(if private.exists(FILE).map_err(fail)? { Place::Store } else { Place::Layout });
+    }
+    if root.exists(LAYOUT_FILE).map_err(fail)? || root.exists(INDEX_FILE).map_err(fail)? {
+        return Ok(Place::Layout);
+    }
+    match root.list().map_err(fail)?.next() {
+        None => Ok(Place::Empty),
+        Some(_) => Ok(Place::Other),
+    }
+}
+
+pub(super) fn make_private(path: &Path) -> Result<Dir> {
+    let private = path.join(PRIVATE);
+    let fail = |error| Error::io("make the directory", &private, error);
+    let dir = Dir::create(&private).map_err(fail)?;
+    dir.make_dir(QUARANTINE).map_err(fail)?;
+    Ok(dir)
+}
+
+pub(super) fn open_private(path: &Path) -> Result<Dir> {
+    let private = path.join(PRIVATE);
+    Dir::open(&private).map_err(|error| Error::io("open the directory", &private, error))
+}
+
+/// A live writer may remove a file of the metadata between the look at the list and the opening of it.
+fn open_frozen(path: &PathBuf) -> Result<Metadata> {
+    let mut tries = 1;
+    loop {
+        match Metadata::open_read_only(path) {
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+pub(super) fn refuse_network(path: &Path) -> Result<()> {
+    match filesystem_kind(path).map_err(|error| Error::io("look at the filesystem", path, error))? {
+        FsKind::Local => Ok(()),
+        FsKind::Network(name) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "a store cannot live on a network filesystem, whose locks and syncs it cannot trust: put it on a local \
+                 disk and copy or serve it, filesystem={name}, path={}",
+                path.display()
+            ),
+        )),
+    }
+}
+
+#[cold]
+fn already(path: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, format!("directory is a store already, path={}", path.display()))
+}
+
+#[cold]
+fn no_store(path: &Path, place: Place) -> Error {
+    let what = match place {
+        Place::Store => "the store has vanished",
+        Place::Layout => "this is an OCI layout but no store; create makes it one",
+        Place::Empty => "the directory is empty",
+        Place::Absent => "there is no such directory",
+        Place::Other => "this is neither a store nor an OCI layout",
+    };
+    Error::not_found(format!("{what}, path={}", path.display()))
+}

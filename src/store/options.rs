@@ -1,0 +1,250 @@
+//! How a store behaves: every choice, its default and the reason for it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::oci::MAX_MANIFEST_SIZE;
+
+/// What survives when a call has returned.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// What a call stored survives `kill -9`, a kernel crash and power loss, on a disk that honours flushes.
+    #[default]
+    Power,
+    /// It survives the end of the process, but not of the machine: nothing is synced before
+    /// [`Store::flush`](super::Store::flush) or close. For bulk loads that can be repeated.
+    Process,
+}
+
+/// How large content reaches its reader.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ReadMode {
+    /// Mapped into memory without a copy. A disk that fails under a mapped read raises SIGBUS.
+    #[default]
+    Map,
+    /// Copied into memory, where a failing disk is an error. For network or foreign directories. The memory needed is
+    /// the size of the content; use a reader for what is larger than that.
+    Copy,
+}
+
+/// Whether content is hashed again when it is read.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Verify {
+    /// It was hashed when it came; its size is checked.
+    #[default]
+    Never,
+    /// At the first read of each content in this process, remembered in bounded memory.
+    First,
+    /// At every read.
+    Always,
+}
+
+/// When `index.json` is brought up to date.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Publish {
+    /// At most this long after a change, and at flush and close; stretched so that publishing takes at most a
+    /// twentieth of the time. The default is one second.
+    Interval(Duration),
+    /// At flush and close.
+    OnClose,
+    /// At [`Store::flush`](super::Store::flush) alone.
+    Manual,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self::Interval(Duration::from_secs(1))
+    }
+}
+
+/// What becomes of manifests that no tag and no other manifest names.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Untagged {
+    /// They stay until somebody deletes them: a digest that was handed out stays valid.
+    #[default]
+    Keep,
+    /// A collection may take them this long after they lost their last name. (Collection is not built yet.)
+    ExpireAfter(Duration),
+}
+
+/// Bounds on what one caller can make the store do.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of one content. No limit by default.
+    pub max_content_size: Option<u64>,
+    /// Bytes of one manifest. 4 MiB, which the distribution-spec asks registries to accept, and at most that.
+    pub max_manifest_size: usize,
+    /// Rows of metadata in one batch; a small content makes four, a manifest about six and two for each thing that it
+    /// refers to. 1,000,000 by default.
+    pub max_batch_rows: usize,
+    /// Bytes of journalled content that wait for their files. 32 MiB by default. Beyond it commits write files
+    /// themselves.
+    pub journal_size: u64,
+    /// Bytes of small content in one batch that may go through the journal; a batch with more writes files and syncs
+    /// them as one. 4 MiB by default.
+    pub journalled_batch_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_content_size: None,
+            max_manifest_size: MAX_MANIFEST_SIZE,
+            max_batch_rows: 1_000_000,
+            journal_size: 32 << 20,
+            journalled_batch_size: 4 << 20,
+        }
+    }
+}
+
+/// How to open a store; the same value can open many.
+///
+/// ```
+/// # fn main() -> orlop::Result<()> {
+/// # let dir = tempfile::tempdir().expect("a directory");
+/// let store = orlop::Options::new().verify(orlop::Verify::First).create(dir.path().join("images"))?;
+/// # store.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(super) durability: Durability,
+    pub(super) read_mode: ReadMode,
+    pub(super) verify: Verify,
+    pub(super) publish: Publish,
+    pub(super) inline_limit: usize,
+    pub(super) untagged: Untagged,
+    pub(super) limits: Limits,
+    pub(super) lock_timeout: Duration,
+}
+
+/// Content up to this many bytes goes through the journal.
+const DEFAULT_INLINE_LIMIT: usize = 32 << 10;
+const MAX_INLINE_LIMIT: usize = 1 << 20;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            read_mode: ReadMode::default(),
+            verify: Verify::default(),
+            publish: Publish::default(),
+            inline_limit: DEFAULT_INLINE_LIMIT,
+            untagged: Untagged::default(),
+            limits: Limits::default(),
+            lock_timeout: Duration::ZERO,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: nothing acknowledged is lost, reads copy nothing, the layout is complete within a second.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What survives when a call has returned. [`Durability::Power`] by default.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How large content reaches its reader. [`ReadMode::Map`] by default.
+    #[must_use]
+    pub fn read_mode(mut self, read_mode: ReadMode) -> Self {
+        self.read_mode = read_mode;
+        self
+    }
+
+    /// Whether content is hashed again when it is read. [`Verify::Never`] by default.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// When `index.json` is brought up to date. Within a second by default.
+    #[must_use]
+    pub fn publish(mut self, publish: Publish) -> Self {
+        self.publish = publish;
+        self
+    }
+
+    /// Content up to this many bytes is made durable in the journal, with one sync for a whole batch, and gets its file
+    /// later. 32 KiB by default, at most 1 MiB.
+    #[must_use]
+    pub fn inline_limit(mut self, bytes: usize) -> Self {
+        self.inline_limit = bytes;
+        self
+    }
+
+    /// What becomes of manifests that nothing names. [`Untagged::Keep`] by default.
+    #[must_use]
+    pub fn untagged(mut self, untagged: Untagged) -> Self {
+        self.untagged = untagged;
+        self
+    }
+
+    /// Bounds on sizes and counts.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long to wait for another writer before [`ErrorKind::Locked`](crate::ErrorKind::Locked). Not at all by
+    /// default.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Refuses values that no store can work with, naming them.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        let Limits {
+            max_content_size,
+            max_manifest_size,
+            max_batch_rows,
+            journal_size: _,
+            journalled_batch_size: _,
+        } = &self.limits;
+        if self.inline_limit > MAX_INLINE_LIMIT {
+            return Err(Error::invalid(format!(
+                "inline limit is too large, inline_limit={}, maximum={MAX_INLINE_LIMIT}",
+                self.inline_limit
+            )));
+        }
+        if *max_manifest_size == 0 || *max_manifest_size > MAX_MANIFEST_SIZE {
+            return Err(Error::invalid(format!(
+                "manifest limit is out of range, max_manifest_size={max_manifest_size}, maximum={MAX_MANIFEST_SIZE}"
+            )));
+        }
+        if *max_batch_rows < 64 {
+            return Err(Error::invalid(format!(
+                "a batch needs room for one artifact, max_batch_rows={max_batch_rows}, minimum=64"
+            )));
+        }
+        if *max_content_size == Some(0) {
+            return Err(Error::invalid("content limit is zero, max_content_size=0"));
+        }
+        if let Publish::Interval(interval) = self.publish
+            && interval > Duration::from_secs(24 * 60 * 60)
+        {
+            return Err(Error::invalid(format!("publish interval is over a day, interval={interval:?}")));
+        }
+        if path.as_os_str().is_empty() {
+            return Err(Error::invalid("path of the store is empty"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! A batch, checked against the store under its locks, as rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::Core;
+use super::batch::{Committed, Expect, Item, NewManifest, Pushed, TagChange};
+use super::commit::Source;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{ContentRecord, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, View, fact};
+use crate::oci::{Descriptor, LayoutName, RepositoryName, Role, Tag, media_type};
+
+/// Absent successors named in an error; the rest is counted.
+const NAMED: usize = 5;
+
+/// What a batch comes to.
+pub(super) struct Planned<'a> {
+    pub(super) rows: Rows<'a>,
+    pub(super) committed: Committed,
+    /// Whether `index.json` changes.
+    pub(super) view_changed: bool,
+    /// Whether a manifest came without all that it refers to.
+    pub(super) sparse: bool,
+}
+
+/// The state of the store as the batch leaves it, as far as the batch asks.
+pub(super) struct Plan<'a, 'b> {
+    core: &'a Core,
+    view: View<'a>,
+    sources: &'b BTreeMap<Digest, Source>,
+    new: &'b BTreeSet<Digest>,
+    ids: HashMap<RepositoryName, RepositoryId>,
+    held: HashSet<(RepositoryId, Kind, Digest)>,
+    tags: HashMap<(RepositoryId, Tag), Option<Digest>>,
+    bases: HashSet<String>,
+    planned: Planned<'a>,
+}
+
+impl Item {
+    pub(super) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
+        let (first, second) = match self {
+            Self::Hold { repository, .. } | Self::Tag { repository, .. } => (Some(repository), None),
+            Self::Mount { repository, from, .. } => (Some(repository), Some(from)),
+            Self::Manifest(new) => (Some(&new.repository), None),
+            Self::Foreign { .. } | Self::Extra { .. } => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// What is locked by name beside the repository: a tag, or a manifest's membership.
+    pub(super) fn name(&self) -> Option<(&str, String)> {
+        match self {
+            Self::Hold { .. } | Self::Mount { .. } | Self::Extra { .. } => None,
+            Self::Manifest(new) => Some((new.repository.as_str(), new.digest.to_string())),
+            Self::Tag { repository, tag, .. } => Some((repository.as_str(), tag.to_string())),
+            // No repository has this name.
+            Self::Foreign { name, .. } => Some(("\0", name.clone())),
+        }
+    }
+
+    /// Content that must go on existing while the batch is committed.
+    pub(super) fn needs(&self) -> Vec<&Digest> {
+        match self {
+            Self::Hold { digest, .. } | Self::Mount { digest, .. } => vec![digest],
+            Self::Manifest(new) => {
+                new.manifest.successors().iter().map(|child| &child.descriptor.digest).collect()
+            }
+            Self::Tag { target, .. } => target.iter().collect(),
+            Self::Foreign { .. } | Self::Extra { .. } => Vec::new(),
+        }
+    }
+}
+
+impl<'a, 'b> Plan<'a, 'b> {
+    pub(super) fn new(
+        core: &'a Core,
+        sources: &'b BTreeMap<Digest, Source>,
+        new: &'b BTreeSet<Digest>,
+    ) -> Self {
+        let mut rows = core.metadata.rows();
+        for digest in new {
+            let Some(source) = sources.get(digest) else { continue };
+            let unverified = matches!(source, Source::InPlace { unverified: true, .. });
+            rows.put_content(digest, &ContentRecord { unverified, ..ContentRecord::new(source.size()) });
+            if let Source::Inline(bytes) = source {
+                rows.put_journal(digest, core.next_journal_id(), bytes);
+            }
+        }
+        Self {
+            core,
+            view: core.metadata.view(),
+            sources,
+            new,
+            ids: HashMap::new(),
+            held: HashSet::new(),
+            tags: HashMap::new(),
+            bases: HashSet::new(),
+            planned: Planned { rows, committed: Committed::default(), view_changed: false, sparse: false },
+        }
+    }
+
+    pub(super) fn finish(self) -> Planned<'a> {
+        self.planned
+    }
+
+    pub(super) fn add(&mut self, item: Item) -> Result<()> {
+        match item {
+            Item::Hold { repository, digest } => self.hold(&repository, &digest),
+            Item::Mount { repository, from, digest } => self.mount(&repository, &from, &digest),
+            Item::Manifest(new) => self.manifest(&new),
+            Item::Tag { repository, tag, target, expect } => self.tag(repository, tag, target, expect),
+            Item::Foreign { name, digest, json } => {
+                match json {
+                    Some(json) => self.planned.rows.put_foreign(&name, &digest, &json),
+                    None => self.planned.rows.delete_foreign(&name, &digest),
+                }
+                self.planned.view_changed = true;
+                Ok(())
+            }
+            Item::Extra { name, digest, json } => {
+                self.planned.rows.put_extra(name.as_deref(), &digest, &json);
+                Ok(())
+            }
+        }
+    }
+
+    fn hold(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+        let id = self.id_or_create(repository)?;
+        self.put_member(id, digest, None)?;
+        self.pushed(digest)
+    }
+
+    fn mount(&mut self, repository: &RepositoryName, from: &RepositoryName, digest: &Digest) -> Result<()> {
+        let held = match self.id(from)? {
+            Some(from) => self.holds(from, digest)?,
+            None => false,
+        };
+        if !held {
+            return Err(Error::not_found(format!(
+                "the repository to mount from does not hold the content, repository={from}, digest={digest}"
+            )));
+        }
+        self.hold(repository, digest)
+    }
+
+    fn manifest(&mut self, new: &NewManifest) -> Result<()> {
+        let NewManifest { repository, digest, manifest, sparse: may_lack, .. } = new;
+        let id = self.id_or_create(repository)?;
+        let known = self.view.manifest(id, digest)?;
+        let same =
+            known.as_ref().is_some_and(|known| known.media_type == manifest.media_type() && !known.sparse);
+        if same || self.held.contains(&(id, Kind::Manifest, *digest)) {
+            return self.pushed(digest);
+        }
+        let absent = self.absent_successors(id, new)?;
+        if let Some(error) = absent.refusal(*may_lack, repository, digest) {
+            return Err(error);
+        }
+        let record = ManifestRecord {
+            media_type: manifest.media_type().to_owned(),
+            artifact_type: manifest.artifact_type().map(str::to_owned),
+            sequence: known.as_ref().map_or_else(|| self.core.next_sequence(), |known| known.sequence),
+            sparse: absent.any,
+        };
+        self.put_edges(id, new);
+        if let Some(subject) = manifest.subject() {
+            self.put_referrer(id, &subject.digest, new, &record, known.is_some())?;
+        }
+        if record.sparse && !self.planned.sparse {
+            self.planned.rows.put_flag(fact::SPARSE);
+            self.planned.sparse = true;
+        }
+        self.put_member(id, digest, Some(&record))?;
+        self.planned.view_changed = true;
+        self.pushed(digest)
+    }
+
+    /// What the repository lacks of what the manifest refers to.
+    fn absent_successors(&mut self, id: RepositoryId, new: &NewManifest) -> Result<Absent> {
+        let mut absent = Absent::default();
+        for child in new.manifest.successors() {
+            let descriptor = &child.descriptor;
+            if self.holds(id, &descriptor.digest)? {
+                continue;
+            }
+            absent.any = true;
+            let exempt =
+                media_type::is_non_distributable(&descriptor.media_type) || !descriptor.urls.is_empty();
+            if !exempt {
+                if absent.named.len() < NAMED {
+                    absent.named.push(descriptor.digest);
+                }
+                absent.required += 1;
+            }
+        }
+        Ok(absent)
+    }
+
+    fn put_edges(&mut self, id: RepositoryId, new: &NewManifest) {
+        let mut roles: BTreeMap<Digest, u8> = BTreeMap::new();
+        for child in new.manifest.successors() {
+            *roles.entry(child.descriptor.digest).or_default() |= 1 << child.role.code();
+        }
+        if let Some(subject) = new.manifest.subject() {
+            *roles.entry(subject.digest).or_default() |= 1 << Role::Subject.code();
+        }
+        for (child, roles) in roles {
+            self.planned.rows.put_edge(id, &child, &new.digest, roles);
+        }
+    }
+
+    fn put_referrer(
+        &mut self,
+        id: RepositoryId,
+        subject: &Digest,
+        new: &NewManifest,
+        record: &ManifestRecord,
+        replace: bool,
+    ) -> Result<()> {
+        if replace && let Some(old) = self.view.referrer(id, subject, record.sequence)? {
+            self.planned.rows.delete_referrer(id, subject, record.sequence, &old);
+        }
+        let mut descriptor = Descriptor::new(record.media_type.as_str(), new.digest, new.size);
+        descriptor.artifact_type.clone_from(&record.artifact_type);
+        descriptor.annotations.clone_from(new.manifest.annotations());
+        let row =
+            ReferrerRecord { descriptor, created: new.manifest.created(), annotations_elsewhere: false };
+        self.planned.rows.put_referrer(id, subject, record.sequence, &row);
+        Ok(())
+    }
+
+    fn tag(
+        &mut self,
+        repository: RepositoryName,
+        tag: Tag,
+        target: Option<Digest>,
+        expect: Expect,
+    ) -> Result<()> {
+        let id = match target {
+            Some(_) => Some(self.id_or_create(&repository)?),
+            None => self.id(&repository)?,
+        };
+        let previous = match id {
+            Some(id) => self.current_tag(id, &tag)?,
+            None => None,
+        };
+        check_expectation(&repository, &tag, previous, expect)?;
+        if let (Some(id), Some(target)) = (id, target)
+            && !self.is_manifest(id, &target)?
+        {
+            return Err(Error::not_found(format!(
+                "the repository does not hold the manifest to be tagged, repository={repository}, tag={tag}, digest={target}"
+            )));
+        }
+        if let Some(id) = id
+            && previous != target
+        {
+            self.put_base(&repository, &tag, previous)?;
+            self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), target.as_ref());
+            self.tags.insert((id, tag.clone()), target);
+            self.planned.view_changed = true;
+        }
+        self.planned.committed.tags.push(TagChange { repository, tag, previous, current: target });
+        Ok(())
+    }
+
+    /// Remembers what the published view has for this name, with the first change since it was published.
+    fn put_base(&mut self, repository: &RepositoryName, tag: &Tag, previous: Option<Digest>) -> Result<()> {
+        let name = LayoutName::of(repository, tag);
+        if !self.bases.contains(&name) && self.view.base(&name)?.is_none() {
+            self.planned.rows.put_base(&name, previous.as_ref());
+        }
+        self.bases.insert(name);
+        Ok(())
+    }
+
+    fn put_member(
+        &mut self,
+        id: RepositoryId,
+        digest: &Digest,
+        manifest: Option<&ManifestRecord>,
+    ) -> Result<()> {
+        let kind = if manifest.is_some() { Kind::Manifest } else { Kind::Blob };
+        if manifest.is_none()
+            && (self.held.contains(&(id, kind, *digest)) || self.view.is_member(id, kind, digest)?)
+        {
+            return Ok(());
+        }
+        self.planned.rows.put_member(id, digest, manifest);
+        self.held.insert((id, kind, *digest));
+        // What a sparse manifest lacks is published with it.
+        if self.core.sparse.load(std::sync::atomic::Ordering::Relaxed) {
+            self.planned.view_changed = true;
+        }
+        Ok(())
+    }
+
+    fn pushed(&mut self, digest: &Digest) -> Result<()> {
+        let size = match self.sources.get(digest) {
+            Some(source) => source.size(),
+            None => match self.view.content(digest)? {
+                Some(record) => record.size,
+                None => return Err(Error::corrupt(format!("content is held but unknown, digest={digest}"))),
+            },
+        };
+        let existed = !self.new.contains(digest);
+        self.planned.committed.pushed.push(Pushed { digest: *digest, size, existed });
+        Ok(())
+    }
+
+    fn holds(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
+        Ok(self.held.contains(&(id, Kind::Blob, *digest))
+            || self.held.contains(&(id, Kind::Manifest, *digest))
+            || self.view.holds(id, digest)?)
+    }
+
+    fn is_manifest(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
+        Ok(self.held.contains(&(id, Kind::Manifest, *digest))
+            || self.view.is_member(id, Kind::Manifest, digest)?)
+    }
+
+    fn current_tag(&self, id: RepositoryId, tag: &Tag) -> Result<Option<Digest>> {
+        match self.tags.get(&(id, tag.clone())) {
+            Some(target) => Ok(*target),
+            None => self.view.tag(id, tag.as_str()),
+        }
+    }
+
+    fn id(&self, name: &RepositoryName) -> Result<Option<RepositoryId>> {
+        match self.ids.get(name) {
+            Some(id) => Ok(Some(*id)),
+            None => self.view.repository(name.as_str()),
+        }
+    }
+
+    fn id_or_create(&mut self, name: &RepositoryName) -> Result<RepositoryId> {
+        let id = match self.id(name)? {
+            Some(id) => id,
+            None => {
+                let id = self.core.new_repository_id()?;
+                self.planned.rows.put_repository(id, name.as_str());
+                id
+            }
+        };
+        self.ids.insert(name.clone(), id);
+        Ok(id)
+    }
+}
+
+/// Successors that a repository does not hold.
+#[derive(Default)]
+struct Absent {
+    any: bool,
+    required: usize,
+    named: Vec<Digest>,
+}
+
+impl Absent {
+    fn refusal(&self, may_lack: bool, repository: &RepositoryName, manifest: &Digest) -> Option<Error> {
+        if may_lack || self.required == 0 {
+            return None;
+        }
+        let named: Vec<String> = self.named.iter().map(Digest::to_string).collect();
+        Some(Error::not_found(format!(
+            "the repository lacks content that the manifest refers to, repository={repository}, manifest={manifest}, \
+             missing={}, digests={}",
+            self.required,
+            named.join(",")
+        )))
+    }
+}
+
+fn check_expectation(
+    repository: &RepositoryName,
+    tag: &Tag,
+    found: Option<Digest>,
+    expect: Expect,
+) -> Result<()> {
+    let expected = match expect {
+        Expect::Any => return Ok(()),
+        Expect::Absent => None,
+        Expect::Is(digest) => Some(digest),
+    };
+    if found == expected {
+        return Ok(());
+    }
+    let text = |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "tag is not what was expected, repository={repository}, tag={tag}, expected={}, found={}",
+            text(expected),
+            text(found)
+        ),
+    ))
+}

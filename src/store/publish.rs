@@ -1,0 +1,238 @@
+//! Publishing: `index.json` as any other tool reads it, brought up to date behind the commits.
+//!
+//! A snapshot is taken, everything that it journals is filed, its view is written and synced under a private name, its
+//! fingerprint is put down as `pending`, the files are exchanged, and what was displaced is looked at: if somebody else
+//! wrote it meanwhile, it is merged. So nothing that the published file reaches is missing, and no edit of others is lost.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::time::{Duration, SystemTime};
+
+use super::Core;
+use super::merge::{Absence, IndexFile};
+use super::view_entries::write_entries;
+use crate::digest::{Algorithm, Digest, Digester};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{Fingerprint, View, fact};
+use crate::oci::layout::INDEX_FILE;
+use crate::oci::{IndexWriter, LayoutName};
+use crate::sys::{Dir, Exchanged, Stat, TempFile};
+
+/// Names whose base rows are put right under one set of locks.
+const BASES: usize = 64;
+
+/// Our file's time of change is set back by this, so that a later edit in place never has the same.
+const SET_BACK: Duration = Duration::from_secs(2);
+
+impl Core {
+    /// Merges what others changed, files the journal and writes `index.json` if it is not what the store holds.
+    pub(super) fn publish(&self) -> Result<()> {
+        self.check_writable()?;
+        let _publishing = self.publishing.lock();
+        let outcome = self.publish_locked(Absence::Report);
+        if outcome.is_err() {
+            self.signals.view_changed();
+        }
+        outcome
+    }
+
+    /// `absence` says what to make of names that another tool removed.
+    pub(super) fn publish_locked(&self, absence: Absence) -> Result<()> {
+        let file = self.merge_foreign(absence)?;
+        let changed = self.signals.take_view();
+        let snapshot = self.metadata.snapshot();
+        self.file_journal()?;
+        if !changed && file == IndexFile::Ours {
+            return Ok(());
+        }
+        let (temp, print) = self.write_index(&snapshot)?;
+        let published = snapshot.fingerprint(fact::PUBLISHED)?;
+        if file == IndexFile::Ours && published.is_some_and(|published| published.hash == print.hash) {
+            return self.settle_bases(&snapshot);
+        }
+        self.put_in_place(temp, print, published.as_ref())?;
+        self.settle_bases(&snapshot)
+    }
+
+    /// Writes the view of a snapshot into a private file, synced.
+    fn write_index(&self, snapshot: &View<'_>) -> Result<(TempFile, Fingerprint)> {
+        let fail = |error| Error::io("write index.json", &self.root, error);
+        let temp = TempFile::create(self.blobs.ingest_dir()?).map_err(fail)?;
+        let sink = Hashing { temp, digester: Digester::new(Algorithm::Sha256), size: 0 };
+        let mut writer = IndexWriter::new(BufWriter::with_capacity(1 << 16, sink)).map_err(fail)?;
+        write_entries(snapshot, self, &mut writer)?;
+        let sink = writer.finish().map_err(fail)?.into_inner().map_err(|error| fail(error.into_error()))?;
+        let Hashing { temp, digester, size } = sink;
+        temp.set_modified(SystemTime::now() - SET_BACK).map_err(fail)?;
+        if self.durable() {
+            temp.sync().map_err(fail).map_err(|error| self.poison(error))?;
+        }
+        let stat = temp.stat().map_err(fail)?;
+        let hash = digester.finish().as_bytes().first_chunk().copied().unwrap_or_default();
+        Ok((temp, Fingerprint { hash, size, inode: stat.ino, modified: stat.mtime_ns }))
+    }
+
+    fn put_in_place(
+        &self,
+        temp: TempFile,
+        print: Fingerprint,
+        published: Option<&Fingerprint>,
+    ) -> Result<()> {
+        let mut rows = self.metadata.rows();
+        rows.put_fingerprint(fact::PENDING, &print);
+        self.write(rows)?;
+        let displaced = self.exchange(temp)?;
+        if self.durable() {
+            let fail = |error| Error::io("sync the directory", &self.root, error);
+            self.root_dir.sync().map_err(fail).map_err(|error| self.poison(error))?;
+        }
+        if let Some(displaced) = displaced {
+            self.merge_displaced(&displaced, published)?;
+        }
+        let mut rows = self.metadata.rows();
+        rows.put_fingerprint(fact::PUBLISHED, &print);
+        rows.delete_fact(fact::PENDING);
+        self.write(rows)
+    }
+
+    /// Gives the new file its name; answers the file that it displaced, now under the private name.
+    fn exchange(&self, temp: TempFile) -> Result<Option<TempFile>> {
+        let fail = |error| Error::io("replace index.json", &self.root, error);
+        let exists = self.root_dir.exists(INDEX_FILE).map_err(fail)?;
+        let (ingest, name) = temp.place();
+        if exists && Dir::exchange(ingest, name, &self.root_dir, INDEX_FILE).map_err(fail)? == Exchanged::Done
+        {
+            return Ok(Some(temp));
+        }
+        // Where names cannot be exchanged, an edit in this moment is lost; it is looked for up to the last call.
+        temp.name_as(&self.root_dir, INDEX_FILE, true).map_err(fail)?;
+        Ok(None)
+    }
+
+    /// What was displaced is normally the last published file. If not, somebody wrote it since it was looked at.
+    fn merge_displaced(&self, displaced: &TempFile, published: Option<&Fingerprint>) -> Result<()> {
+        let fail = |error| Error::io("read the displaced index.json", &self.root, error);
+        let (dir, name) = displaced.place();
+        let Some(file) = dir.open_file(name).map_err(fail)? else { return Ok(()) };
+        let stat = Stat::of(&file).map_err(fail)?;
+        if published.is_some_and(|published| matches(published, &stat)) {
+            return Ok(());
+        }
+        let hash = hash_of(&file).map_err(fail)?;
+        if published.is_some_and(|published| published.hash == hash) {
+            return Ok(());
+        }
+        self.merge_index(&file, Absence::Report)
+    }
+
+    /// After a publish the base rows of its snapshot have done their duty, but for names that changed since.
+    ///
+    /// Not synced, and after a crash in the middle some stay: they can only make an edit look like a conflict.
+    fn settle_bases(&self, snapshot: &View<'_>) -> Result<()> {
+        let mut names: Vec<String> = Vec::new();
+        snapshot.bases(|name, _| {
+            names.push(name.to_owned());
+            if names.len() == BASES {
+                self.settle(snapshot, &std::mem::take(&mut names))?;
+            }
+            Ok(super::until(false))
+        })?;
+        self.settle(snapshot, &names)
+    }
+
+    fn settle(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+        let parsed: Vec<_> = names
+            .iter()
+            .filter_map(|name| match LayoutName::parse(name) {
+                LayoutName::Tag(repository, tag) => Some((name, repository, tag)),
+                LayoutName::Foreign(_) => None,
+            })
+            .collect();
+        let _held = self
+            .locks
+            .names(parsed.iter().map(|(_, repository, tag)| (repository.as_str(), tag.to_string())));
+        let live = self.metadata.view();
+        let mut rows = self.metadata.rows();
+        for (name, repository, tag) in &parsed {
+            let target = |view: &View<'_>| match view.repository(repository.as_str())? {
+                Some(id) => view.tag(id, tag.as_str()),
+                None => Ok(None),
+            };
+            let published = target(snapshot)?;
+            if target(&live)? == published {
+                rows.delete_base(name);
+            } else {
+                rows.put_base(name, published.as_ref());
+            }
+        }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+    }
+
+    /// Whether `index.json` is the file that this store wrote last; looked at by its stat, and hashed only when that
+    /// differs.
+    pub(super) fn inspect_index(&self) -> Result<IndexFile> {
+        let fail = |error| Error::io("stat index.json", &self.root, error);
+        let view = self.metadata.view();
+        let published = view.fingerprint(fact::PUBLISHED)?;
+        let Some(stat) = self.root_dir.stat(INDEX_FILE).map_err(fail)? else {
+            return Ok(if published.is_some() { IndexFile::Lost } else { IndexFile::None });
+        };
+        let pending = view.fingerprint(fact::PENDING)?;
+        let ours = [published, pending];
+        if ours.iter().flatten().any(|print| matches(print, &stat)) {
+            return Ok(IndexFile::Ours);
+        }
+        if ours.iter().flatten().any(|print| print.size == stat.size)
+            && let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)?
+        {
+            let hash = hash_of(&file).map_err(fail)?;
+            if ours.iter().flatten().any(|print| print.hash == hash) {
+                return Ok(IndexFile::Ours);
+            }
+        }
+        Ok(IndexFile::Foreign)
+    }
+}
+
+fn matches(print: &Fingerprint, stat: &Stat) -> bool {
+    print.size == stat.size && print.inode == stat.ino && print.modified == stat.mtime_ns
+}
+
+fn hash_of(mut file: &std::fs::File) -> io::Result<[u8; 32]> {
+    let mut digester = Digester::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => digester.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let digest: Digest = digester.finish();
+    Ok(digest.as_bytes().first_chunk().copied().unwrap_or_default())
+}
+
+/// A private file that is hashed as it is written.
+struct Hashing {
+    temp: TempFile,
+    digester: Digester,
+    size: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temp.write_all(bytes)?;
+        self.digester.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A mismatch of kinds between what the caller expects and what the metadata say is damage, not a bug of the caller.
+pub(super) fn vanished(what: &str, digest: &Digest) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("metadata names {what} that they do not know, digest={digest}"))
+}

@@ -1,0 +1,140 @@
+//! What a person should know of what the store found.
+
+use std::fmt;
+
+use crate::digest::Digest;
+
+/// One finding of opening, merging or publishing.
+///
+/// `Display` is for people.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Report {
+    /// Another tool added or moved a name in `index.json`; it was taken.
+    Taken {
+        /// The name as it stands in `index.json`.
+        name: String,
+        /// What it names now.
+        digest: Digest,
+    },
+    /// Another tool and this store moved the same name. Ours stays; theirs is kept as an untagged manifest.
+    Conflict {
+        /// The name as it stands in `index.json`.
+        name: String,
+        /// What it names in the store; nothing when it was removed here.
+        ours: Option<Digest>,
+        /// What the other tool made it name.
+        theirs: Digest,
+    },
+    /// Another tool removed a name while the store was closed; it was removed here too.
+    Removed {
+        /// The name as it stood in `index.json`.
+        name: String,
+        /// What it named.
+        digest: Digest,
+    },
+    /// A name is missing from an `index.json` that another tool wrote while the store was in use; it stays.
+    Kept {
+        /// The name as it stands in the store.
+        name: String,
+        /// What it names.
+        digest: Digest,
+    },
+    /// An `index.json` entry that could not be taken in: its content is missing, damaged or not acceptable.
+    Refused {
+        /// The name, or nothing for an untagged entry.
+        name: String,
+        /// The digest as it was written.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file that should say what the layout holds is empty or unreadable; it is written anew.
+    Damaged {
+        /// The file, relative to the layout.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Content that the metadata knows has no file, or one of another size.
+    Missing {
+        /// The content.
+        digest: Digest,
+        /// What was found.
+        reason: String,
+    },
+    /// The store's directory is a copy of another; its content was checked against its files.
+    Copied {
+        /// Content that was checked.
+        checked: u64,
+    },
+    /// A frozen view shows the store as it was before another tool changed `index.json`; the next writer merges it.
+    Unmerged,
+    /// Further findings were not kept.
+    More {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Findings kept; a damaged layout may have millions.
+const KEPT: usize = 1000;
+
+/// Adds a finding, or counts it when there are too many.
+pub(super) fn add(reports: &mut Vec<Report>, report: Report) {
+    if reports.len() < KEPT {
+        reports.push(report);
+    } else if let Some(Report::More { count }) = reports.last_mut() {
+        *count += 1;
+    } else {
+        reports.push(Report::More { count: 1 });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken { name, digest } => write!(f, "taken from index.json: {name} is {digest}"),
+            Self::Conflict { name, ours: Some(ours), theirs } => {
+                write!(f, "{name} was moved here and by another tool: {ours} stays, {theirs} is kept untagged")
+            }
+            Self::Conflict { name, ours: None, theirs } => {
+                write!(f, "{name} was removed here and moved by another tool: {theirs} is kept untagged")
+            }
+            Self::Removed { name, digest } => write!(f, "removed by another tool: {name}, which was {digest}"),
+            Self::Kept { name, digest } => {
+                write!(f, "another tool's index.json lacks {name}, which is {digest}: it stays")
+            }
+            Self::Refused { name, digest, reason } if name.is_empty() => {
+                write!(f, "not taken from index.json: untagged {digest}: {reason}")
+            }
+            Self::Refused { name, digest, reason } => {
+                write!(f, "not taken from index.json: {name}, {digest}: {reason}")
+            }
+            Self::Damaged { file, reason } => write!(f, "{file} was damaged and is written anew: {reason}"),
+            Self::Missing { digest, reason } => write!(f, "content is damaged: {digest}: {reason}"),
+            Self::Copied { checked } => {
+                write!(f, "this directory is a copy: {checked} contents were checked against their files")
+            }
+            Self::Unmerged => f.write_str(
+                "another tool changed index.json: this view is from before; the next writing command merges it",
+            ),
+            Self::More { count } => write!(f, "and {count} further findings"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_beyond_the_bound_are_counted() {
+        let mut reports = Vec::new();
+        for _ in 0..KEPT + 5 {
+            add(&mut reports, Report::Unmerged);
+        }
+        assert_eq!(reports.len(), KEPT + 1);
+        assert_eq!(reports.last(), Some(&Report::More { count: 5 }));
+    }
+}

@@ -1,0 +1,175 @@
+//! Repositories: listing and deletion. They come into being with what is pushed into them.
+
+use std::sync::atomic::Ordering;
+
+use super::locks::Need;
+use super::{Core, Page, Store, until};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{Kind, RepositoryId, Rows};
+use crate::oci::{LayoutName, RepositoryName};
+
+/// Rows of one deletion that are written as one.
+const CHUNK: usize = 10_000;
+
+impl Store {
+    /// Repositories by pages in byte order of their names: those after `after`, which need not exist. The unnamed one
+    /// comes first, if it holds anything.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Corrupt`.
+    pub fn repositories(&self, after: Option<&RepositoryName>, limit: usize) -> Result<Page<RepositoryName>> {
+        let core = self.core();
+        let view = core.metadata.view();
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(Page::cut(found, 0));
+        }
+        if after.is_none() && core.unnamed_holds_anything()? {
+            found.push(RepositoryName::unnamed());
+        }
+        let after = after.filter(|after| !after.is_unnamed());
+        view.repositories(after.map(RepositoryName::as_str), |name, _| {
+            found.push(stored_name(name)?);
+            Ok(until(found.len() > limit))
+        })?;
+        Ok(Page::cut(found, limit))
+    }
+
+    /// Deletes a repository with its tags and its membership; answers whether there was one. Content that no other
+    /// repository holds is no longer visible; its bytes stay until a collection takes them.
+    ///
+    /// Pushes into it wait; it is gone for readers from the first moment. A crash in the middle leaves a part, which a
+    /// second call deletes.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`, `Poisoned`, `Indeterminate`, `NoSpace`, `Io`.
+    pub fn delete_repository(&self, name: &RepositoryName) -> Result<bool> {
+        let core = self.core();
+        core.check_writable()?;
+        let _held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
+        let Some(id) = core.metadata.view().repository(name.as_str())? else { return Ok(false) };
+        if name.is_unnamed() && !core.unnamed_holds_anything()? {
+            return Ok(false);
+        }
+        core.delete_tags(id, name)?;
+        core.delete_members(id)?;
+        let mut rows = core.metadata.rows();
+        if !name.is_unnamed() {
+            rows.delete_repository(id, name.as_str());
+        }
+        core.write(rows)?;
+        core.repository_epoch.fetch_add(1, Ordering::Release);
+        core.signals.committed(true, false);
+        Ok(true)
+    }
+}
+
+impl Core {
+    fn unnamed_holds_anything(&self) -> Result<bool> {
+        let view = self.metadata.view();
+        let mut any = false;
+        view.manifests(RepositoryId::UNNAMED, None, |_, _| {
+            any = true;
+            Ok(until(true))
+        })?;
+        if !any {
+            view.blobs(RepositoryId::UNNAMED, None, |_| {
+                any = true;
+                Ok(until(true))
+            })?;
+        }
+        Ok(any)
+    }
+
+    fn delete_tags(&self, id: RepositoryId, name: &RepositoryName) -> Result<()> {
+        let view = self.metadata.snapshot();
+        let mut rows = self.metadata.rows();
+        view.tags(id, None, |tag, target| {
+            let layout_name = LayoutName::of(name, &super::tags::stored_tag(tag)?);
+            if view.base(&layout_name)?.is_none() {
+                rows.put_base(&layout_name, Some(&target));
+            }
+            rows.move_tag(id, tag, Some(&target), None);
+            self.write_when_full(&mut rows)?;
+            Ok(until(false))
+        })?;
+        self.write(rows)
+    }
+
+    fn delete_members(&self, id: RepositoryId) -> Result<()> {
+        let view = self.metadata.snapshot();
+        let mut rows = self.metadata.rows();
+        view.manifests(id, None, |digest, record| {
+            if let Some(manifest) = self.parse_stored(&view, &record.media_type, &digest)? {
+                for child in manifest.successors() {
+                    rows.delete_edge(id, &child.descriptor.digest, &digest);
+                }
+                if let Some(subject) = manifest.subject() {
+                    self.delete_referrer(&mut rows, id, &subject.digest, &digest, record.sequence)?;
+                }
+            }
+            rows.delete_member(id, Kind::Manifest, &digest);
+            self.write_when_full(&mut rows)?;
+            Ok(until(false))
+        })?;
+        view.blobs(id, None, |digest| {
+            rows.delete_member(id, Kind::Blob, &digest);
+            self.write_when_full(&mut rows)?;
+            Ok(until(false))
+        })?;
+        self.write(rows)
+    }
+
+    fn delete_referrer(
+        &self,
+        rows: &mut Rows<'_>,
+        id: RepositoryId,
+        subject: &Digest,
+        digest: &Digest,
+        sequence: u64,
+    ) -> Result<()> {
+        rows.delete_edge(id, subject, digest);
+        if let Some(row) = self.metadata.view().referrer(id, subject, sequence)? {
+            rows.delete_referrer(id, subject, sequence, &row);
+        }
+        Ok(())
+    }
+
+    fn write_when_full<'a>(&'a self, rows: &mut Rows<'a>) -> Result<()> {
+        if rows.len() < CHUNK {
+            return Ok(());
+        }
+        self.write(std::mem::replace(rows, self.metadata.rows()))
+    }
+
+    /// Writes rows as durably as the store promises.
+    pub(super) fn write(&self, rows: Rows<'_>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.commit(self.durable()).map_err(|error| self.poison(error))
+    }
+
+    /// An id that no repository of this store ever had.
+    pub(super) fn new_repository_id(&self) -> Result<RepositoryId> {
+        let id = self.next_repository.fetch_add(1, Ordering::Relaxed);
+        if id == u32::MAX {
+            return Err(Error::new(ErrorKind::Unsupported, format!("repository ids are used up, id={id}")));
+        }
+        Ok(RepositoryId(id))
+    }
+}
+
+/// A name out of the metadata, which only ever took valid ones.
+pub(super) fn stored_name(name: &str) -> Result<RepositoryName> {
+    if name.is_empty() {
+        return Ok(RepositoryName::unnamed());
+    }
+    let invalid = |_| {
+        Error::corrupt(format!("metadata holds an invalid repository name, name={}", name.escape_debug()))
+    };
+    name.parse().map_err(invalid)
+}

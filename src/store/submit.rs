@@ -1,0 +1,160 @@
+//! Commits that nobody waits for in a thread of their own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::Store;
+use super::batch::{Committed, Parts};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Threads that commit. The engine joins what they write at one moment into one sync, so a few serve many pushes.
+const THREADS: usize = 4;
+
+/// The result of [`Batch::submit`](super::Batch::submit): a future that needs no runtime.
+///
+/// Dropping it neither undoes nor half-applies the commit.
+#[must_use = "a submitted batch is committed in any case, but only this tells whether it worked"]
+pub struct Commit {
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    slot: Mutex<Slot>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    result: Option<Result<Committed>>,
+    waker: Option<Waker>,
+}
+
+/// One submitted batch.
+pub(super) struct Job {
+    store: Store,
+    parts: Parts,
+    state: Arc<State>,
+}
+
+/// The threads of one store, started with its first submitted batch. They end when the store goes.
+#[derive(Default)]
+pub(super) struct Committers {
+    sender: Mutex<Option<Sender<Job>>>,
+}
+
+impl Commit {
+    /// Blocks until the batch is committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::commit`](super::Batch::commit).
+    pub fn wait(self) -> Result<Committed> {
+        let mut slot = self.state.slot.lock();
+        loop {
+            if let Some(result) = slot.result.take() {
+                return result;
+            }
+            self.state.done.wait(&mut slot);
+        }
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Committed>;
+
+    /// # Panics
+    ///
+    /// When polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = self.state.slot.lock();
+        match slot.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                slot.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit").field("done", &self.state.slot.lock().result.is_some()).finish()
+    }
+}
+
+impl Job {
+    pub(super) fn new(store: Store, parts: Parts) -> Self {
+        Self { store, parts, state: Arc::default() }
+    }
+
+    fn run(self) {
+        let Self { store, parts, state } = self;
+        let answer = Answer(state);
+        let result = store.core().commit(parts);
+        answer.give(result);
+        // The last handle closes the store, so it goes after the answer.
+        drop(store);
+    }
+}
+
+impl Committers {
+    pub(super) fn submit(&self, job: Job) -> Commit {
+        let commit = Commit { state: Arc::clone(&job.state) };
+        let mut sender = self.sender.lock();
+        let sender = sender.get_or_insert_with(start);
+        if let Err(unsent) = sender.send(job) {
+            // No thread could be started: the caller's own does it.
+            unsent.into_inner().run();
+        }
+        commit
+    }
+}
+
+impl std::fmt::Debug for Committers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committers").field("started", &self.sender.lock().is_some()).finish()
+    }
+}
+
+fn start() -> Sender<Job> {
+    let (sender, receiver) = unbounded::<Job>();
+    for number in 0..THREADS {
+        let receiver: Receiver<Job> = receiver.clone();
+        // One thread that cannot be started leaves the others; with none the channel is closed.
+        let _ = std::thread::Builder::new()
+            .name(format!("orlop-commit-{number}"))
+            .spawn(move || receiver.iter().for_each(Job::run));
+    }
+    sender
+}
+
+/// Answers a commit whatever happens to its thread, so that nobody waits for ever.
+struct Answer(Arc<State>);
+
+impl Answer {
+    fn give(&self, result: Result<Committed>) {
+        let mut slot = self.0.slot.lock();
+        slot.result = Some(result);
+        let waker = slot.waker.take();
+        self.0.done.notify_all();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.give(Err(Error::new(ErrorKind::Indeterminate, "the commit's thread panicked")));
+        }
+    }
+}

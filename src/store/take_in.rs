@@ -1,0 +1,222 @@
+//! Taking in files that another tool put into `blobs/`: hashed before they are trusted, with everything that a manifest
+//! reaches.
+
+use std::collections::HashSet;
+
+use super::Core;
+use super::batch::{Item, NewManifest, Parts};
+use super::commit::Source;
+use super::report::Report;
+use crate::blobs::{Blob, BlobReader};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::View;
+use crate::oci::{MAX_MANIFEST_SIZE, Manifest, ManifestKind, RepositoryName, Role};
+
+/// Indexes in indexes: no tool makes more than three levels; a hostile layout could exhaust the stack.
+const DEPTH: usize = 32;
+
+/// What became of one manifest.
+pub(super) enum Taken {
+    /// It will be in the repository with the commit of the parts.
+    Yes,
+    /// Its file is not there, or not what its name says.
+    Absent(String),
+    /// It is there and breaks a rule.
+    Refused(String),
+}
+
+/// Takes in manifests for one repository.
+pub(super) struct TakeIn<'a> {
+    core: &'a Core,
+    view: &'a View<'a>,
+    parts: &'a mut Parts,
+    repository: &'a RepositoryName,
+    /// What this repository is known not to hold, although it is there for others.
+    lacking: &'a [Digest],
+    reports: &'a mut Vec<Report>,
+    visited: HashSet<Digest>,
+    unsynced: bool,
+}
+
+impl<'a> TakeIn<'a> {
+    pub(super) fn new(
+        core: &'a Core,
+        view: &'a View<'a>,
+        parts: &'a mut Parts,
+        repository: &'a RepositoryName,
+        lacking: &'a [Digest],
+        reports: &'a mut Vec<Report>,
+    ) -> Self {
+        Self { core, view, parts, repository, lacking, reports, visited: HashSet::new(), unsynced: false }
+    }
+
+    /// Whether files were taken in that nobody synced yet.
+    pub(super) fn unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// A manifest with everything that it reaches.
+    pub(super) fn manifest(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
+        self.manifest_at(media_type, digest, Some(0))
+    }
+
+    /// A manifest without what it refers to.
+    pub(super) fn manifest_alone(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
+        self.manifest_at(media_type, digest, None)
+    }
+
+    /// A blob; otherwise why not.
+    pub(super) fn blob(&mut self, digest: &Digest) -> Result<Result<(), String>> {
+        let found = self.content(digest, None)?;
+        if found.is_ok() {
+            self.parts.items.push(Item::Hold { repository: self.repository.clone(), digest: *digest });
+        }
+        Ok(found.map(|_| ()))
+    }
+
+    /// Without a depth, successors are left alone.
+    fn manifest_at(&mut self, media_type: &str, digest: &Digest, depth: Option<usize>) -> Result<Taken> {
+        if !self.visited.insert(*digest) {
+            return Ok(Taken::Yes);
+        }
+        if depth > Some(DEPTH) {
+            return Ok(Taken::Refused(format!("indexes are nested more than {DEPTH} deep")));
+        }
+        let known = ManifestKind::of(media_type).is_some();
+        let (manifest, size) = if known {
+            let content = match self.manifest_bytes(digest)? {
+                Ok(content) => content,
+                Err(taken) => return Ok(taken),
+            };
+            match Manifest::parse(media_type, &content) {
+                Ok(manifest) => (manifest, content.len() as u64),
+                Err(error) => return Ok(Taken::Refused(error.to_string())),
+            }
+        } else {
+            match (self.content(digest, None)?, Manifest::parse(media_type, &[])) {
+                (Err(reason), _) => return Ok(Taken::Absent(reason)),
+                (_, Err(error)) => return Ok(Taken::Refused(error.to_string())),
+                (Ok(size), Ok(manifest)) => (manifest, size),
+            }
+        };
+        if let Some(depth) = depth {
+            self.successors(&manifest, depth)?;
+        }
+        let (repository, digest) = (self.repository.clone(), *digest);
+        let new = NewManifest { repository, digest, size, manifest, sparse: true };
+        self.parts.items.push(Item::Manifest(Box::new(new)));
+        Ok(Taken::Yes)
+    }
+
+    fn successors(&mut self, manifest: &Manifest, depth: usize) -> Result<()> {
+        for child in manifest.successors() {
+            let descriptor = &child.descriptor;
+            if self.lacking.contains(&descriptor.digest) {
+                continue;
+            }
+            let is_manifest =
+                child.role == Role::Manifest && ManifestKind::of(&descriptor.media_type).is_some();
+            if is_manifest {
+                let taken = self.manifest_at(&descriptor.media_type, &descriptor.digest, Some(depth + 1))?;
+                if let Taken::Refused(reason) = taken {
+                    self.refuse(&descriptor.digest, reason);
+                }
+            } else if self.visited.insert(descriptor.digest) {
+                match self.content(&descriptor.digest, Some(descriptor.size))? {
+                    Ok(_) => {
+                        let (repository, digest) = (self.repository.clone(), descriptor.digest);
+                        self.parts.items.push(Item::Hold { repository, digest });
+                    }
+                    // Sparse layouts are legal; damage is not.
+                    Err(reason) if self.core.blobs.stat_size(&descriptor.digest).ok().flatten().is_some() => {
+                        self.refuse(&descriptor.digest, reason);
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The verified bytes of a manifest, taken in if they are new.
+    fn manifest_bytes(&mut self, digest: &Digest) -> Result<Result<Blob, Taken>> {
+        if self.core.is_hit(self.view, digest)? {
+            return Ok(match self.core.load(self.view, digest)? {
+                Some(content) => Ok(content),
+                None => Err(Taken::Absent("its content is missing".into())),
+            });
+        }
+        let size = match self.core.blobs.stat_size(digest) {
+            Ok(Some(size)) => size,
+            Ok(None) => return Ok(Err(Taken::Absent("its content is missing".into()))),
+            Err(error) => return damage(error).map(|reason| Err(Taken::Absent(reason))),
+        };
+        if size > MAX_MANIFEST_SIZE as u64 {
+            return Ok(Err(Taken::Refused(format!(
+                "manifest is too large, size={size}, limit={MAX_MANIFEST_SIZE}"
+            ))));
+        }
+        let verified = Blob::read(&self.core.blobs, *digest, size).and_then(|content| {
+            content.as_ref().map(Blob::verify).transpose()?;
+            Ok(content)
+        });
+        match verified {
+            Ok(Some(content)) => {
+                self.in_place(digest, size, false);
+                Ok(Ok(content))
+            }
+            Ok(None) => Ok(Err(Taken::Absent("its content is missing".into()))),
+            Err(error) => damage(error).map(|reason| Err(Taken::Absent(reason))),
+        }
+    }
+
+    /// The size of a content that is there and what its name says; otherwise why not.
+    fn content(&mut self, digest: &Digest, expected: Option<u64>) -> Result<Result<u64, String>> {
+        if let Some(source) = self.parts.sources.get(digest) {
+            return Ok(Ok(source.size()));
+        }
+        if self.core.is_hit(self.view, digest)?
+            && let Some(record) = self.view.content(digest)?
+        {
+            return Ok(Ok(record.size));
+        }
+        let size = match self.core.blobs.stat_size(digest) {
+            Ok(Some(size)) => size,
+            Ok(None) => return Ok(Err("its content is missing".into())),
+            Err(error) => return damage(error).map(Err),
+        };
+        if let Some(expected) = expected.filter(|expected| *expected != size) {
+            return Ok(Err(format!(
+                "its file has another size than announced, expected={expected}, found={size}"
+            )));
+        }
+        // A view that only reads hashes at the first read instead.
+        let unverified = self.core.ephemeral.is_some();
+        if !unverified {
+            let verified = BlobReader::open(&self.core.blobs, *digest, size)
+                .and_then(|reader| reader.as_ref().map(BlobReader::verify).transpose());
+            match verified {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(Err("its content is missing".into())),
+                Err(error) => return damage(error).map(Err),
+            }
+        }
+        self.in_place(digest, size, unverified);
+        Ok(Ok(size))
+    }
+
+    fn in_place(&mut self, digest: &Digest, size: u64, unverified: bool) {
+        self.parts.sources.insert(*digest, Source::InPlace { size, unverified });
+        self.unsynced = true;
+    }
+
+    fn refuse(&mut self, digest: &Digest, reason: String) {
+        self.reports.push(Report::Refused { name: String::new(), digest: digest.to_string(), reason });
+    }
+}
+
+/// Damage is a reason not to take something in; any other error ends the merge.
+fn damage(error: Error) -> Result<String> {
+    if error.kind() == ErrorKind::Corrupt { Ok(error.to_string()) } else { Err(error) }
+}

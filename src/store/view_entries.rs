@@ -1,0 +1,194 @@
+//! The entries of `index.json`: every tag, every untagged root and referrer, of every repository.
+//!
+//! The annotation on an entry restores membership after a rebuild; it is left out where the name says as much.
+
+use std::io::Write;
+
+use super::publish::vanished;
+use super::repositories::stored_name;
+use super::tags::stored_tag;
+use super::{Core, until};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::metadata::{Kind, ManifestRecord, RepositoryId, View};
+use crate::oci::layout::{MEMBERSHIP, REF_NAME};
+use crate::oci::{Descriptor, IndexWriter, LayoutName, Membership, RepositoryName, Role};
+
+/// Writes all entries of a view, in order: tags by repository and name, untagged manifests, entries of other tools.
+pub(super) fn write_entries<W: Write>(
+    view: &View<'_>,
+    core: &Core,
+    writer: &mut IndexWriter<W>,
+) -> Result<()> {
+    let mut entries = Entries { view, core, writer, extras: view.has_extras()? };
+    entries.each_repository(Entries::tags)?;
+    entries.each_repository(Entries::untagged)?;
+    entries.foreign()
+}
+
+struct Entries<'a, W: Write> {
+    view: &'a View<'a>,
+    core: &'a Core,
+    writer: &'a mut IndexWriter<W>,
+    /// Whether other tools said more of any entry than we would.
+    extras: bool,
+}
+
+impl<W: Write> Entries<'_, W> {
+    fn each_repository(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, RepositoryId, &RepositoryName) -> Result<()>,
+    ) -> Result<()> {
+        visit(self, RepositoryId::UNNAMED, &RepositoryName::unnamed())?;
+        let view = self.view;
+        view.repositories(None, |name, id| {
+            visit(self, id, &stored_name(name)?)?;
+            Ok(until(false))
+        })
+    }
+
+    fn tags(&mut self, id: RepositoryId, repository: &RepositoryName) -> Result<()> {
+        let view = self.view;
+        view.tags(id, None, |tag, digest| {
+            let record = view.manifest(id, &digest)?.ok_or_else(|| vanished("a tagged manifest", &digest))?;
+            let name = LayoutName::of(repository, &stored_tag(tag)?);
+            self.entry(Some(&name), repository, &digest, record)?;
+            Ok(until(false))
+        })
+    }
+
+    fn untagged(&mut self, id: RepositoryId, repository: &RepositoryName) -> Result<()> {
+        let view = self.view;
+        view.manifests(id, None, |digest, record| {
+            if self.speaks_for(id, &digest, &record)? {
+                self.entry(None, repository, &digest, record)?;
+            }
+            Ok(until(false))
+        })
+    }
+
+    /// Whether this repository is the one under which an untagged manifest is listed: no tag names it anywhere, and
+    /// this is the first of the repositories that need it listed.
+    fn speaks_for(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<bool> {
+        if self.is_tagged(id, digest)? || !self.needs_entry(id, digest, record)? {
+            return Ok(false);
+        }
+        let mut speaks = true;
+        self.view.holders(digest, |other, kind| {
+            if other != id && kind == Kind::Manifest {
+                let first = match self.view.manifest(other, digest)? {
+                    Some(record) => other < id && self.needs_entry(other, digest, &record)?,
+                    None => false,
+                };
+                speaks = !first && !self.is_tagged(other, digest)?;
+            }
+            Ok(until(!speaks))
+        })?;
+        Ok(speaks)
+    }
+
+    fn is_tagged(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
+        let mut tagged = false;
+        self.view.tags_of(id, digest, |_| {
+            tagged = true;
+            Ok(until(true))
+        })?;
+        Ok(tagged)
+    }
+
+    /// A manifest that another one of its repository contains is reached through that, unless it has something of its
+    /// own to say.
+    fn needs_entry(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<bool> {
+        if record.sparse {
+            return Ok(true);
+        }
+        let mut contained = false;
+        self.view.parents(id, digest, None, |_, roles| {
+            contained = roles & !(1 << Role::Subject.code()) != 0;
+            Ok(until(contained))
+        })?;
+        Ok(!contained)
+    }
+
+    fn entry(
+        &mut self,
+        name: Option<&str>,
+        repository: &RepositoryName,
+        digest: &Digest,
+        record: ManifestRecord,
+    ) -> Result<()> {
+        let mut descriptor = self.describe(name, digest, record)?;
+        if let Some(name) = name {
+            descriptor.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+        }
+        let membership = self.membership(digest)?;
+        let implied = membership.sparse.is_empty() && membership.repositories == [repository.clone()];
+        // An untagged entry without the annotation belongs to the unnamed repository.
+        if !implied || (name.is_none() && !repository.is_unnamed()) {
+            descriptor.annotations.insert(MEMBERSHIP.to_owned(), membership.to_string());
+        }
+        self.writer.entry(&descriptor).map_err(|error| Error::io("write index.json", &self.core.root, error))
+    }
+
+    /// What another tool said of the entry stays, as long as it is about the same content.
+    fn describe(&self, name: Option<&str>, digest: &Digest, record: ManifestRecord) -> Result<Descriptor> {
+        if self.extras
+            && let Some(json) = self.view.extra(name, digest)?
+            && let Ok(descriptor) = serde_json::from_str::<Descriptor>(&json)
+            && descriptor.digest == *digest
+        {
+            return Ok(descriptor);
+        }
+        let content = self.view.content(digest)?.ok_or_else(|| vanished("a manifest", digest))?;
+        Ok(super::manifests::describe(digest, content.size, record))
+    }
+
+    fn membership(&self, digest: &Digest) -> Result<Membership> {
+        let mut membership = Membership::default();
+        self.view.holders(digest, |id, kind| {
+            if kind == Kind::Manifest
+                && let Some(name) = self.view.repository_name(id)?
+                && let Some(record) = self.view.manifest(id, digest)?
+            {
+                let name = stored_name(&name)?;
+                if record.sparse {
+                    let lacking = self.lacking(id, digest, &record)?;
+                    if !lacking.is_empty() {
+                        membership.sparse.insert(name.clone(), lacking);
+                    }
+                }
+                membership.repositories.push(name);
+            }
+            Ok(until(false))
+        })?;
+        Ok(membership)
+    }
+
+    /// What a repository does not hold of what a manifest refers to.
+    fn lacking(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<Vec<Digest>> {
+        let mut lacking = Vec::new();
+        if let Some(manifest) = self.core.parse_stored(self.view, &record.media_type, digest)? {
+            for child in manifest.successors() {
+                if !self.view.holds(id, &child.descriptor.digest)? {
+                    lacking.push(child.descriptor.digest);
+                }
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn foreign(&mut self) -> Result<()> {
+        let view = self.view;
+        view.foreign(|name, _, json| {
+            // A name that has become one of ours is written with our tags.
+            if let LayoutName::Tag(repository, tag) = LayoutName::parse(name)
+                && let Some(id) = view.repository(repository.as_str())?
+                && view.tag(id, tag.as_str())?.is_some()
+            {
+                return Ok(until(false));
+            }
+            self.writer.raw(json).map_err(|error| Error::io("write index.json", &self.core.root, error))?;
+            Ok(until(false))
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Private copies of files that others may change.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::io::Errno;
+
+use super::dir::Stat;
+
+/// How a copy came about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum How {
+    /// Blocks are shared with the source until one of them changes.
+    Cloned,
+    /// Bytes were copied.
+    Copied,
+}
+
+const PIECE: usize = 1 << 30;
+
+/// Makes the empty file `to` a copy of `from`; answers the number of bytes.
+///
+/// What is copied while somebody writes into `from` may be a mixture of old and new: the caller hashes the copy.
+/// Stops with `FileTooLarge` beyond `limit` bytes, so that a source that grows for ever does not fill the disk.
+pub(crate) fn clone_or_copy(from: &File, to: &File, limit: u64) -> io::Result<(u64, How)> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        let size = Stat::of(to)?.size;
+        return if size > limit { Err(too_large()) } else { Ok((size, How::Cloned)) };
+    }
+    let size = copy_in_kernel(from, to, limit)?;
+    // Some filesystems end early or refuse; reading goes on where the kernel stopped and finds the true end.
+    let size = copy_by_hand(from, to, size, limit)?;
+    Ok((size, How::Copied))
+}
+
+fn copy_in_kernel(from: &File, to: &File, limit: u64) -> io::Result<u64> {
+    let mut done = 0;
+    loop {
+        let (mut source, mut target) = (done, done);
+        match rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), PIECE) {
+            Ok(0) => return Ok(done),
+            Ok(copied) => done += copied as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::NOSPC) => return Err(Errno::NOSPC.into()),
+            Err(Errno::DQUOT) => return Err(Errno::DQUOT.into()),
+            Err(Errno::IO) => return Err(Errno::IO.into()),
+            // Not between these two files: not an error of the copy.
+            Err(_) => return Ok(done),
+        }
+        if done > limit {
+            return Err(too_large());
+        }
+    }
+}
+
+fn copy_by_hand(from: &File, to: &File, mut done: u64, limit: u64) -> io::Result<u64> {
+    // Mostly it only has to find the end; a page is little to set aside for that.
+    let mut buffer = vec![0; if done == 0 { 256 * 1024 } else { 4096 }];
+    loop {
+        match from.read_at(&mut buffer, done) {
+            Ok(0) => return Ok(done),
+            Ok(read) => {
+                to.write_all_at(buffer.get(..read).unwrap_or_default(), done)?;
+                done += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if done > limit {
+            return Err(too_large());
+        }
+    }
+}
+
+fn too_large() -> io::Error {
+    io::ErrorKind::FileTooLarge.into()
+}

@@ -1,0 +1,22 @@
+//! The only floor that calls the operating system for the files of a store.
+//!
+//! Everything works relative to an open [`Dir`], never follows a symbolic link inside a store, and passes a
+//! [`fault`] point before it calls the system, so that tests reach every error path.
+
+mod atomic;
+mod clock;
+mod clone;
+mod dir;
+pub(crate) mod fault;
+mod lock;
+mod map;
+mod space;
+mod temp;
+
+pub(crate) use self::atomic::replace;
+pub(crate) use self::clock::now;
+pub(crate) use self::dir::{Dir, Exchanged, Stat, open_source};
+pub(crate) use self::lock::StoreLock;
+pub(crate) use self::map::{Mapped, Mapping};
+pub(crate) use self::space::{FsKind, filesystem_kind, sync_filesystem};
+pub(crate) use self::temp::TempFile;
