@@ -158,6 +158,16 @@ impl Digest {
         Hex(self.as_bytes())
     }
 
+    /// Appends [`Digest::encoded`], without the formatter: every read and every name of content takes this way.
+    pub(crate) fn encode_into(&self, out: &mut String) {
+        for byte in self.as_bytes() {
+            out.extend(
+                [byte >> 4, byte & 0xf]
+                    .map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' - 10 + digit })),
+            );
+        }
+    }
+
     /// The first twelve hexadecimal digits, for people. Not unique.
     #[must_use]
     pub fn short(&self) -> impl fmt::Display + '_ {

@@ -120,16 +120,6 @@ impl Content {
         self.size
     }
 
-    /// Makes a body that is a file durable, without its name; once. A failure is final for this content.
-    pub(crate) fn sync(&self) -> Result<()> {
-        match &self.body {
-            Body::Inline(_) => Ok(()),
-            Body::File(temp) => temp.sync().map_err(|error| {
-                Error::io("sync content in the ingest directory", temp.place().0.path(), error)
-            }),
-        }
-    }
-
     /// The content as a file that waits for its name; an inline body is written into one, not synced.
     pub(crate) fn into_staged(self, blobs: &Blobs) -> Result<Staged> {
         match self.body {

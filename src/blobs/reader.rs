@@ -13,8 +13,7 @@ use super::blob::wrong_size;
 use super::{Blob, Blobs};
 use crate::digest::{Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::Stat;
-use crate::sys::fault::{self, Call};
+use crate::sys::{self, Stat};
 
 /// Up to this size memory is set aside by what the metadata say, without asking the file.
 const TRUSTED: u64 = 1024 * 1024;
@@ -194,15 +193,12 @@ pub(super) fn read_exactly(blobs: &Blobs, file: &File, digest: &Digest, size: u6
     };
     let mut content = Vec::with_capacity(len + 1);
     loop {
-        fault::point(Call::Read, blobs.root().path()).map_err(fail)?;
         let at = content.len();
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut content), at as u64) {
+        match sys::read_at(file, &mut content, at as u64, blobs.root().path()).map_err(fail)? {
+            0 => break,
             // A regular file gives less than asked for only at its end.
-            Ok(_) if content.len() == len => break,
-            Ok(0) => break,
-            Ok(_) if content.len() > len => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(fail(errno.into())),
+            _ if content.len() >= len => break,
+            _ => {}
         }
     }
     match content.len() {

@@ -275,8 +275,9 @@ fn ingest_keeps_every_size_in_any_pieces() {
             assert_eq!((taken.digest, taken.size), (Digest::of(content), size as u64));
             assert_eq!(matches!(taken.body, Body::Inline(_)), size <= INLINE);
             assert!(body(&taken) == content, "size {size} in pieces of {piece}");
-            taken.sync().unwrap();
-            blobs.name(taken.into_staged(&blobs).unwrap()).unwrap();
+            let staged = taken.into_staged(&blobs).unwrap();
+            blobs.sync_staged(&[&staged]).unwrap();
+            blobs.name(staged).unwrap();
             assert!(file_content(&blobs, &Digest::of(content)) == content);
         }
         assert_eq!(files(&root).len(), 1);
@@ -370,9 +371,10 @@ fn ingest_tells_every_failed_write_and_leaves_nothing() {
 fn content_whose_sync_failed_is_given_up() {
     let (root, blobs) = open();
     let taken = take(&blobs, &pattern(1000), 1000, &Expected::default()).unwrap();
+    let taken = taken.into_staged(&blobs).unwrap();
     let armed = arm(Fault::new(Call::SyncFile, root.path(), Errno::IO));
-    assert_eq!(taken.sync().unwrap_err().kind(), ErrorKind::Io);
-    taken.sync().unwrap_err();
+    assert_eq!(blobs.sync_staged(&[&taken]).unwrap_err().kind(), ErrorKind::Io);
+    blobs.sync_staged(&[&taken]).unwrap_err();
     assert_eq!((armed.seen(), armed.fired()), (1, 1));
     drop(taken);
     assert_eq!(files(&root), [""; 0]);

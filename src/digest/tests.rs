@@ -219,3 +219,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_quick_encoding_is_the_slow_one() {
+    for algorithm in Algorithm::ALL {
+        let digest = algorithm.digest(b"content");
+        let mut quick = String::from("x");
+        digest.encode_into(&mut quick);
+        assert_eq!(quick, format!("x{}", digest.encoded()));
+    }
+}

@@ -16,8 +16,9 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(metadata: &'a Metadata) -> Self {
-        Self { metadata, batch: WriteBatch::default() }
+    /// Growing by doubling would cost a batch with content as much as the log does, so the caller says how much comes.
+    pub(super) fn with_capacity(metadata: &'a Metadata, bytes: usize) -> Self {
+        Self { metadata, batch: WriteBatch::with_capacity_bytes(bytes) }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -215,18 +215,6 @@ fn type_hash(artifact_type: &str) -> [u8; 8] {
     short
 }
 
-/// The first key after every key that starts with `prefix`; `None` when there is no such key.
-pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if let Some(next) = last.checked_add(1) {
-            end.push(next);
-            return Some(end);
-        }
-    }
-    None
-}
-
 fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len() + 64);
     key.push(tag);
@@ -250,7 +238,6 @@ fn about_in(tag: u8, digest: &Digest, repository: RepositoryId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn undated_referrers_come_last_and_newest_first() {
@@ -276,20 +263,5 @@ mod tests {
             assert!(key.len() > GRAPH_PREFIX);
         }
         assert_eq!(holders(&a).len(), GRAPH_PREFIX);
-    }
-
-    proptest! {
-        #[test]
-        fn after_prefix_is_the_tight_bound(prefix in proptest::collection::vec(any::<u8>(), 1..6), rest in proptest::collection::vec(any::<u8>(), 0..4)) {
-            let mut inside = prefix.clone();
-            inside.extend(rest);
-            match after_prefix(&prefix) {
-                Some(end) => {
-                    prop_assert!(inside < end);
-                    prop_assert!(!end.starts_with(&prefix));
-                }
-                None => prop_assert!(prefix.iter().all(|byte| *byte == 0xff)),
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ mod view;
 
 use std::path::Path;
 
-use rocksdb::{ColumnFamily, DB, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
@@ -19,6 +19,7 @@ pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerReco
 pub(crate) use view::{ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{self, Dir};
 use schema::Family;
 
 /// Names of facts.
@@ -40,8 +41,10 @@ impl Metadata {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let cache = schema::cache();
         let db = DB::open_cf_descriptors(&schema::engine(&cache, false), path, schema::families(&cache))
-            .map_err(|error| engine("open the metadata", error))?;
-        Ok(Self { db, cache })
+            .map_err(|error| unopened("open the metadata", path, error))?;
+        let metadata = Self { db, cache };
+        metadata.mark_families()?;
+        Ok(metadata)
     }
 
     /// Opens a frozen view, beside a live writer too. Writes nothing.
@@ -49,12 +52,35 @@ impl Metadata {
         let cache = schema::cache();
         let options = schema::engine(&cache, true);
         let db = DB::open_cf_descriptors_read_only(&options, path, schema::families(&cache), false)
-            .map_err(|error| engine("open the metadata for reading", error))?;
+            .map_err(|error| unopened("open the metadata for reading", path, error))?;
         Ok(Self { db, cache })
+    }
+
+    /// Every family keeps one row in a table of its own: the engine's repair finds families by their tables, and would
+    /// drop the rows that the log has of a family without any.
+    fn mark_families(&self) -> Result<()> {
+        let journal = self.family(Family::Journal);
+        let found = self
+            .db
+            .get_pinned_cf(journal, schema::MARK)
+            .map_err(|error| engine("read the metadata", error))?;
+        if found.is_some() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        for family in Family::ALL {
+            batch.put_cf(self.family(family), schema::MARK, []);
+        }
+        self.write(batch, false)?;
+        self.flush()
     }
 
     /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
     pub(crate) fn salvage(path: &Path) -> Result<Self> {
+        // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
+        if let Ok(metadata) = repoint(path).and_then(|()| Self::open(path)) {
+            return Ok(metadata);
+        }
         let cache = schema::cache();
         let options: Options = schema::engine(&cache, false);
         DB::repair(&options, path).map_err(|error| engine("salvage the metadata", error))?;
@@ -72,7 +98,12 @@ impl Metadata {
     }
 
     pub(crate) fn rows(&self) -> Rows<'_> {
-        Rows::new(self)
+        self.rows_of(0)
+    }
+
+    /// Room for about so many bytes of keys and values.
+    pub(crate) fn rows_of(&self, bytes: usize) -> Rows<'_> {
+        Rows::with_capacity(self, bytes)
     }
 
     /// A number greater than every sequence number that a row of this store carries.
@@ -103,11 +134,6 @@ impl Metadata {
         self.db.compact_range_cf(self.family(Family::Journal), None::<&[u8]>, None::<&[u8]>);
     }
 
-    /// Puts the log on the disk.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(|error| engine("sync the metadata log", error))
-    }
-
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
@@ -121,16 +147,43 @@ impl Metadata {
             None => unreachable!("column family {} was opened", family.name()),
         }
     }
-
-    fn read_options() -> ReadOptions {
-        ReadOptions::default()
-    }
 }
 
 impl std::fmt::Debug for Metadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metadata").field("cached", &self.cache.get_usage()).finish_non_exhaustive()
     }
+}
+
+/// Lets the engine's `CURRENT` name the newest of its manifests.
+fn repoint(path: &Path) -> Result<()> {
+    const CURRENT: &str = "CURRENT";
+    let fail = |error| Error::io("salvage the metadata", path, error);
+    let dir = Dir::open(path).map_err(fail)?;
+    let mut newest: Option<String> = None;
+    for name in dir.list().map_err(fail)? {
+        // Their numbers have leading zeros, so the order of names is that of numbers.
+        let name = name.map_err(fail)?.to_string_lossy().into_owned();
+        if name.starts_with("MANIFEST-") && Some(&name) > newest.as_ref() {
+            newest = Some(name);
+        }
+    }
+    let newest = newest
+        .ok_or_else(|| Error::corrupt(format!("metadata have no manifest, path={}", path.display())))?;
+    sys::replace(&dir, &dir, CURRENT, format!("{newest}\n").as_bytes()).map_err(fail)
+}
+
+/// Damage that shows at open has one way out.
+#[cold]
+fn unopened(action: &str, path: &Path, error: rocksdb::Error) -> Error {
+    let damaged =
+        matches!(error.kind(), rocksdb::ErrorKind::Corruption | rocksdb::ErrorKind::InvalidArgument)
+            || error.as_ref().contains("No such file");
+    if !damaged {
+        return engine(action, error);
+    }
+    Error::corrupt(format!("cannot {action}: they are damaged, rebuild the store, path={}", path.display()))
+        .with_source(error)
 }
 
 /// The engine's errors carry their kind; its message must not be parsed by anybody above.

@@ -287,6 +287,8 @@ impl<'a> Input<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests may panic")]
+
     use super::*;
     use proptest::prelude::*;
 

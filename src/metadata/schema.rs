@@ -24,11 +24,14 @@
 //! bytes big-endian. `docs/format.md` has the bytes of the values.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, InfoLogger,
-    LogLevel, Options, SliceTransform, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    InfoLogger, LogLevel, LruCacheOptions, Options, SliceTransform, WriteBufferManager,
 };
 
 use super::key::GRAPH_PREFIX;
+
+/// The key of the row that every family keeps; no other key starts with this byte.
+pub(super) const MARK: &[u8] = &[0];
 
 /// A column family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,11 +60,15 @@ impl Family {
 
 /// Blocks, filters and (through the manager) memory tables share this much.
 const CACHE: usize = 32 << 20;
+const CACHE_SHARD_BITS: i32 = 2;
 /// All memory tables together; charged to the cache.
 const WRITE_BUFFERS: usize = 16 << 20;
 const WRITE_BUFFER: usize = 4 << 20;
-/// The log may hold this much before its oldest families are flushed; bounds the replay at open.
-const LOG: u64 = 24 << 20;
+/// The log may hold this much before its oldest families are flushed: more than the journal, since a flush in the middle
+/// of a burst stalls it. Bounds the replay at open, and what a read-only view of a live store keeps in memory.
+const LOG: u64 = 48 << 20;
+/// The log goes to the disk in steps of this size, before a sync asks for it.
+const LOG_STEP: u64 = 512 << 10;
 const OPEN_FILES: i32 = 256;
 
 /// Settings of the whole engine.
@@ -76,6 +83,7 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options.set_manual_wal_flush(false);
     options.set_recycle_log_file_num(0);
     options.set_max_total_wal_size(LOG);
+    options.set_wal_bytes_per_sync(LOG_STEP);
     // A read-only view may not lose a file that the live writer removes, so it opens them all at once.
     options.set_max_open_files(if read_only { -1 } else { OPEN_FILES });
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
@@ -94,7 +102,12 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
 }
 
 pub(super) fn cache() -> Cache {
-    Cache::new_lru_cache(CACHE)
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(CACHE);
+    // The default of 64 shards leaves half a MiB for each, and a filter that does not fit its shard is read from the disk
+    // and checked at every look-up.
+    options.set_num_shard_bits(CACHE_SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
 }
 
 pub(super) fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
@@ -112,6 +125,11 @@ fn settings(family: Family, cache: &Cache) -> Options {
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_format_version(6);
+    // Filters and indexes in parts: a look-up in a large store needs one part in memory, not all of it.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(8 << 10);
+    blocks.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_write_buffer_size(WRITE_BUFFER);
     options.set_max_write_buffer_number(2);
@@ -125,11 +143,16 @@ fn settings(family: Family, cache: &Cache) -> Options {
         }
         Family::Journal => {
             options.set_compression_type(DBCompressionType::None);
-            options.set_max_write_buffer_number(4);
+            options.set_write_buffer_size(2 * WRITE_BUFFER);
+            options.set_max_write_buffer_number(3);
+            // Its rows go soon; merging them before that only copies them.
+            options.set_level_zero_file_num_compaction_trigger(8);
         }
         Family::Graph => {
             options.set_prefix_extractor(SliceTransform::create_fixed_prefix(GRAPH_PREFIX));
             options.set_memtable_prefix_bloom_ratio(0.1);
+            // Every table is one more place for a scan to look.
+            options.set_level_zero_file_num_compaction_trigger(3);
         }
         Family::Default | Family::Members => {}
     }

@@ -9,7 +9,7 @@ use super::key::{self, Kind, ReferrerOrder, RepositoryId, tag_byte};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, decode_target, split_journal,
 };
-use super::schema::Family;
+use super::schema::{Family, MARK};
 use super::{Metadata, engine};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl<'a> View<'a> {
 
     /// Every content row, in key order.
     pub(crate) fn contents(&self, mut visit: impl FnMut(Digest, ContentRecord) -> Visit) -> Result<()> {
-        self.scan(Family::Content, &[], None, |key, value| {
+        self.scan(Family::Content, &[], Some(MARK), |key, value| {
             visit(digest_in(key, 0)?, ContentRecord::decode(value)?)
         })
     }
@@ -70,7 +70,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn journal_rows(&self, mut visit: impl FnMut(Digest, u64, &[u8]) -> Visit) -> Result<()> {
-        self.scan(Family::Journal, &[], None, |key, value| {
+        self.scan(Family::Journal, &[], Some(MARK), |key, value| {
             let (id, content) = split_journal(value)?;
             visit(digest_in(key, 0)?, id, content)
         })
@@ -329,12 +329,11 @@ impl<'a> View<'a> {
         after: Option<&[u8]>,
         mut visit: impl FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
-        let mut options = Metadata::read_options();
-        if let Some(end) = key::after_prefix(prefix) {
-            options.set_iterate_upper_bound(end);
-        }
+        let mut options = ReadOptions::default();
         if family == Family::Graph && prefix.len() >= key::GRAPH_PREFIX {
+            // The filters of tables and memory answer for the digest; where rows of it end, the keys tell.
             options.set_prefix_same_as_start(true);
+            options.set_auto_readahead_size(false);
         } else {
             options.set_total_order_seek(true);
         }
@@ -346,6 +345,9 @@ impl<'a> View<'a> {
             iterator.next();
         }
         while let Some((key, value)) = iterator.item() {
+            if !key.starts_with(prefix) {
+                return Ok(());
+            }
             if visit(key, value)?.is_break() {
                 return Ok(());
             }

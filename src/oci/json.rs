@@ -2,8 +2,8 @@
 //!
 //! Two readers that take different members of one document for the same field can be shown two different artifacts under
 //! one digest. RFC 8259 leaves duplicate names open and I-JSON (RFC 7493, 2.3) forbids them; Go's `encoding/json`
-//! matches names without regard to case, others do not. So both are refused. In `annotations` names are data: there
-//! only exact duplicates are refused.
+//! matches names without regard to case, others do not. So both are refused. In `annotations`, and below members that no
+//! specification knows, names are data: there only exact duplicates are refused.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -45,7 +45,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<()> {
     }
     let mut state = State { path: Vec::new(), failure: None };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let outcome = Value { state: &mut state, annotations: false }
+    let outcome = Value { state: &mut state, data: false }
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end());
     match (state.failure, outcome) {
@@ -99,10 +99,10 @@ impl State {
     }
 }
 
-/// Any value at the current path. `annotations`: somewhere under a member of that name.
+/// Any value at the current path. `data`: somewhere under `annotations` or a member that no specification knows.
 struct Value<'a> {
     state: &'a mut State,
-    annotations: bool,
+    data: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -145,10 +145,10 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { state, annotations } = self;
+        let Self { state, data } = self;
         for at in 0.. {
             state.path.push(Step::Item(at));
-            let item = items.next_element_seed(Value { state: &mut *state, annotations })?;
+            let item = items.next_element_seed(Value { state: &mut *state, data })?;
             state.path.pop();
             if item.is_none() {
                 break;
@@ -158,12 +158,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { state, annotations } = self;
+        let Self { state, data } = self;
         // From the name as readers that ignore case see it, to the name as it is written.
         let mut seen = HashMap::new();
         while let Some(name) = members.next_key::<String>()? {
-            let folded = if annotations { name.clone() } else { fold(&name) };
-            if !annotations
+            let folded = if data { name.clone() } else { fold(&name) };
+            if !data
                 && let Some(known) = KNOWN.into_iter().find(|known| *known != name && fold(known) == folded)
             {
                 return Err(state.refuse("key differs only in case from a known one", &name, Some(known)));
@@ -178,9 +178,9 @@ impl<'de> Visitor<'de> for Value<'_> {
                 }
                 Entry::Vacant(entry) => entry.insert(name.clone()),
             };
-            let annotations = annotations || name == "annotations";
+            let data = data || name == "annotations" || !KNOWN.contains(&name.as_str());
             state.path.push(Step::Name(name));
-            members.next_value_seed(Value { state: &mut *state, annotations })?;
+            members.next_value_seed(Value { state: &mut *state, data })?;
             state.path.pop();
         }
         Ok(())
@@ -217,6 +217,7 @@ mod tests {
             r#"{"a":{"x":1},"b":{"x":1},"c":[{"x":1},{"x":1}]}"#,
             r#"{"annotations":{"Size":"1","size":"2","SIZE":"3","Digest":""}}"#,
             r#"{"annotations":{"a":{"Layers":1,"layers":2}}}"#,
+            r#"{"x-vendor":{"Layers":[{"Digest":1,"digest":2}]}}"#,
             r#"{"mediaType":"","layers":[{"digest":"","annotations":{"k":"","K":""}}]}"#,
         ] {
             check(json.as_bytes()).unwrap();

@@ -47,18 +47,6 @@ impl Role {
             Self::Subject => 5,
         }
     }
-
-    /// The role of a [`code`](Self::code), or None if there is none.
-    pub(crate) const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Config),
-            2 => Some(Self::Layer),
-            3 => Some(Self::Blob),
-            4 => Some(Self::Manifest),
-            5 => Some(Self::Subject),
-            _ => None,
-        }
-    }
 }
 
 /// Content that a manifest points to.
@@ -323,10 +311,10 @@ impl Document {
             // Neither artifact manifest has a version.
             (ManifestKind::OrasArtifact | ManifestKind::OciArtifact, _) | (_, Some(2)) => Ok(()),
             (ManifestKind::ImageManifest | ManifestKind::ImageIndex, None) => Ok(()),
-            (_, None) => Err(Error::invalid(format!("schema version is missing, media_type={media_type}"))),
-            (_, Some(found)) => Err(Error::invalid(format!(
-                "schema version is not 2, media_type={media_type}, found={found}"
-            ))),
+            (_, None) => Err(Error::invalid(format!("schemaVersion is missing, media_type={media_type}"))),
+            (_, Some(found)) => {
+                Err(Error::invalid(format!("schemaVersion is not 2, media_type={media_type}, found={found}")))
+            }
         }
     }
 }

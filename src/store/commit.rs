@@ -157,9 +157,7 @@ impl Core {
         _held: [Held<'_>; 3],
     ) -> Result<Committed> {
         let mut plan = Plan::new(self, &sources, new);
-        for item in items {
-            plan.add(item)?;
-        }
+        plan.add_all(items)?;
         let Planned { rows, committed, view_changed, sparse } = plan.finish();
         let limit = self.options.limits.max_batch_rows;
         if rows.len() > limit {

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Core;
+use super::locks::Need;
 use super::options::{ReadMode, Verify};
 use crate::blobs::{Blob, BlobReader};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, View};
 
 /// Content of at least this many bytes is mapped; below it, one read costs less than a mapping and its page faults.
@@ -61,8 +62,7 @@ impl Core {
             Found::File(blob) => blob,
         };
         if self.must_verify(&record, digest) {
-            blob.verify()?;
-            self.verified.remember(digest);
+            self.verified(digest, blob.verify())?;
         }
         Ok(Some(blob))
     }
@@ -75,8 +75,7 @@ impl Core {
             Found::File(reader) => reader,
         };
         if self.must_verify(&record, digest) {
-            reader.verify()?;
-            self.verified.remember(digest);
+            self.verified(digest, reader.verify())?;
         }
         Ok(Some(reader))
     }
@@ -138,6 +137,38 @@ impl Core {
             "content has no file, digest={digest}, path={}",
             self.blobs.path(digest).display()
         )))
+    }
+
+    /// Remembers the outcome of a verification: damage in the metadata, so that the next push brings the content again.
+    fn verified(&self, digest: &Digest, outcome: Result<()>) -> Result<()> {
+        match outcome {
+            Ok(()) => self.verified.remember(digest),
+            Err(error) => {
+                if error.kind() == ErrorKind::Corrupt && self.check_writable().is_ok() {
+                    self.mark_damaged(digest)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_damaged(&self, digest: &Digest) -> Result<()> {
+        let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
+        let view = self.metadata.view();
+        // A push may have healed it since: what is there now is looked at once more.
+        let Some(record) = view.content(digest)? else { return Ok(()) };
+        let now = BlobReader::open(&self.blobs, *digest, record.size);
+        if now
+            .and_then(|reader| reader.map(|reader| reader.verify()).transpose())
+            .is_ok_and(|found| found.is_some())
+        {
+            return Ok(());
+        }
+        let mut rows = self.metadata.rows();
+        rows.put_content(digest, &ContentRecord { damaged: true, ..record });
+        // Not synced: a mark that is lost is found again.
+        rows.commit(false).map_err(|error| self.poison(error))
     }
 
     fn must_verify(&self, record: &ContentRecord, digest: &Digest) -> bool {

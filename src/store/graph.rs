@@ -244,7 +244,7 @@ impl FromStr for PageToken {
         let invalid =
             || Error::invalid(format!("page token is garbled, token={}", crate::digest::excerpt(text)));
         // A listing, and at most type hash, date and sequence behind it.
-        if text.len() % 2 != 0 || text.len() < 24 || text.len() > 64 || !text.is_ascii() {
+        if !text.len().is_multiple_of(2) || text.len() < 24 || text.len() > 64 || !text.is_ascii() {
             return Err(invalid());
         }
         let mut bytes = Vec::with_capacity(text.len() / 2);

@@ -101,6 +101,8 @@ impl std::fmt::Debug for Locks {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::indexing_slicing, reason = "tests may panic")]
+
     use super::*;
 
     #[test]

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{View, fact};
 use crate::oci::layout::{INDEX_FILE, MEMBERSHIP, REF_NAME};
 use crate::oci::{IndexEntry, LayoutName, RepositoryName, Tag, read_index};
+use crate::sys::Stat;
 
 /// What `index.json` turned out to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,8 +28,8 @@ pub(super) enum IndexFile {
     None,
     /// Ours is gone.
     Lost,
-    /// Somebody else's.
-    Foreign,
+    /// Somebody else's; merged by now.
+    Foreign(Stat),
 }
 
 /// What to make of names that are missing from their file.
@@ -65,19 +66,23 @@ struct Group {
 
 impl Core {
     /// Looks at `index.json` and merges it if somebody else wrote it. Answers what has to be known for writing it.
-    pub(super) fn merge_foreign(&self, absence: Absence) -> Result<IndexFile> {
+    ///
+    /// A file that was merged is not merged again before it is replaced.
+    pub(super) fn merge_foreign(&self, absence: Absence, merged: &mut Option<Stat>) -> Result<IndexFile> {
         let found = self.inspect_index()?;
         match found {
             IndexFile::Ours | IndexFile::None => {}
             IndexFile::Lost => {
                 self.report(Report::Damaged { file: INDEX_FILE.into(), reason: "it is missing".into() })
             }
-            IndexFile::Foreign => {
+            IndexFile::Foreign(stat) if *merged == Some(stat) => {}
+            IndexFile::Foreign(stat) => {
                 let fail = |error| Error::io("read index.json", &self.root, error);
                 match self.root_dir.open_file(INDEX_FILE).map_err(fail)? {
                     Some(file) => self.merge_index(&file, absence)?,
                     None => return Ok(IndexFile::Lost),
                 }
+                *merged = Some(stat);
             }
         }
         Ok(found)
@@ -86,7 +91,11 @@ impl Core {
     /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit.
     pub(super) fn merge_index(&self, file: &File, absence: Absence) -> Result<()> {
         self.signals.view_changed();
+        let rewind = |mut file: &File| {
+            file.seek(SeekFrom::Start(0)).map_err(|error| Error::io("read index.json", &self.root, error))
+        };
         // Nothing is done before the whole file is known to be readable.
+        rewind(file)?;
         match read_index(file, &mut |_| Ok(())) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.report(Report::Damaged { file: INDEX_FILE.into(), reason: error.to_string() });
@@ -94,8 +103,7 @@ impl Core {
             }
             other => other?,
         }
-        let mut again = file;
-        again.seek(SeekFrom::Start(0)).map_err(|error| Error::io("read index.json", &self.root, error))?;
+        rewind(file)?;
         let mut merge = Merge { core: self, absence, seen: HashSet::new(), group: Group::default() };
         read_index(file, &mut |entry| merge.add(entry))?;
         merge.commit()?;
@@ -143,11 +151,13 @@ impl Merge<'_> {
         let digest = match entry.digest.parse::<Digest>() {
             Ok(digest) => digest,
             Err(error) if error.is_unsupported_algorithm() => {
+                self.refuse(name, entry, format!("{error}; the entry is kept as it is"));
                 self.keep(name, entry);
                 return Ok(());
             }
             Err(error) => {
                 self.refuse(name, entry, error.to_string());
+                self.keep(name, entry);
                 return Ok(());
             }
         };
@@ -197,7 +207,10 @@ impl Merge<'_> {
             let expect = ours.map_or(Expect::Absent, Expect::Is);
             let tag = tag.clone();
             self.group.parts.items.push(Item::Tag { repository, tag, target: Some(*theirs), expect });
-            self.group.reports.push(Report::Taken { name: name.to_owned(), digest: *theirs });
+            // Of a layout that is opened for the first time everything is taken, which needs no words.
+            if self.absence != Absence::Adopt {
+                self.group.reports.push(Report::Taken { name: name.to_owned(), digest: *theirs });
+            }
         }
         self.keep_extra(Some(name), entry);
         Ok(())
@@ -253,13 +266,10 @@ impl Merge<'_> {
             *unsynced |= taking.unsynced();
             match taken {
                 Taken::Yes => {}
-                Taken::Refused(reason) => {
+                // The entry stays as it is: its content may come later, and somebody must know what is missing.
+                Taken::Absent(reason) | Taken::Refused(reason) => {
                     self.refuse(name, entry, reason);
                     self.keep(name, entry);
-                    return Ok(false);
-                }
-                Taken::Absent(reason) => {
-                    self.refuse(name, entry, reason);
                     return Ok(false);
                 }
             }

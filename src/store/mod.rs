@@ -49,7 +49,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Metadata, fact};
 use crate::oci::RepositoryName;
-use crate::sys::{Dir, StoreLock};
+use crate::sys::{Dir, ScratchDir, Stat as FileStat, StoreLock};
 
 /// The folder of a layout that is ours.
 const PRIVATE: &str = ".orlop";
@@ -110,8 +110,8 @@ struct Core {
     locks: locks::Locks,
     journal: journal::Gauge,
     signals: publisher::Signals,
-    /// Serialises publishing, merging and flushing.
-    publishing: Mutex<()>,
+    /// Serialises publishing, merging and flushing; knows the foreign `index.json` that was merged and not replaced yet.
+    publishing: Mutex<Option<FileStat>>,
     /// Serialises filing, which flush and the publisher both do.
     filing: Mutex<()>,
     sequence: AtomicU64,
@@ -125,7 +125,7 @@ struct Core {
     verified: content::Verified,
     reports: Mutex<Vec<Report>>,
     lock: Option<StoreLock>,
-    ephemeral: Option<tempfile::TempDir>,
+    ephemeral: Option<ScratchDir>,
 }
 
 impl Store {
@@ -163,7 +163,6 @@ impl Store {
     }
 
     /// A new batch, the unit of commit.
-    #[must_use]
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
     }

@@ -1,6 +1,6 @@
 //! Opening: what a directory is, who may write to it, and what the last process left to do.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, Metadata, fact};
 use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE, check_layout};
-use crate::sys::{self, Dir, FsKind, Stat, StoreLock, filesystem_kind};
+use crate::sys::{self, Dir, FsKind, ScratchDir, Stat, StoreLock, filesystem_kind};
 
 const BLOBS: &str = "blobs";
 
@@ -133,9 +133,14 @@ impl Options {
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
         refuse_network(path)?;
         let private = open_private(path)?;
+        let read = || -> Result<Format> {
+            let format = Format::read(&private)?.ok_or_else(|| no_store(path, Place::Layout))?;
+            format.check(false).map(|()| format)
+        };
+        // Before the lock, so that nothing of a newer store is touched; and again, since its holder may have upgraded it.
+        read()?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
-        let Some(format) = Format::read(&private)? else { return Err(no_store(path, Place::Layout)) };
-        format.check(false)?;
+        let format = read()?;
         let core = self.assemble(path, root, Some(lock))?;
         core.recover()?;
         let stat = core.root_stat()?;
@@ -158,7 +163,7 @@ impl Options {
         let blobs = Blobs::open(&path.join(BLOBS), &path.join(PRIVATE).join(INGEST), false)?;
         let mut core = Core::new(self, path, root, blobs, metadata);
         core.read_only = true;
-        if core.inspect_index()? == IndexFile::Foreign {
+        if matches!(core.inspect_index()?, IndexFile::Foreign(_)) {
             if core.metadata.view().has_fact(fact::CLEAN)? {
                 // Nothing is known here that the published files do not say.
                 return self.view_layout(path);
@@ -170,15 +175,15 @@ impl Options {
     }
 
     fn view_layout(&self, path: &Path) -> Result<Store> {
-        let temporary =
-            tempfile::tempdir().map_err(|error| Error::io("make a temporary directory", path, error))?;
+        let temporary = ScratchDir::create()
+            .map_err(|error| Error::io("make a temporary directory", &std::env::temp_dir(), error))?;
         let metadata = Metadata::open(temporary.path())?;
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
         let blobs = Blobs::open(&path.join(BLOBS), temporary.path(), false)?;
         let options = self.clone().durability(Durability::Process);
         let mut core = Core::new(&options, path, root, blobs, metadata);
         core.ephemeral = Some(temporary);
-        core.merge_foreign(Absence::Adopt)?;
+        core.merge_foreign(Absence::Adopt, &mut None)?;
         core.read_only = true;
         Ok(core.start())
     }
@@ -205,7 +210,7 @@ impl Core {
             locks: locks::Locks::new(),
             journal: journal::Gauge::new(options.limits.journal_size),
             signals: Signals::default(),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(None),
             filing: Mutex::new(()),
             sequence: AtomicU64::new(1),
             journal_ids: AtomicU64::new(1),
@@ -253,17 +258,17 @@ impl Core {
 
     /// Takes over a layout that another tool wrote, and makes the files of one that nobody wrote.
     fn adopt(&self) -> Result<()> {
-        let _publishing = self.publishing.lock();
-        self.merge_foreign(Absence::Adopt)?;
+        let mut merged = self.publishing.lock();
+        self.merge_foreign(Absence::Adopt, &mut merged)?;
         self.signals.view_changed();
-        self.publish_locked(Absence::Report)
+        self.publish_locked(&mut merged)
     }
 
     /// Merges foreign edits; after a crash sees to it that the layout is completed soon.
     fn catch_up(&self) -> Result<()> {
         let clean = self.take_clean_mark()?;
-        let _publishing = self.publishing.lock();
-        let found = self.merge_foreign(if clean { Absence::Remove } else { Absence::Report })?;
+        let mut merged = self.publishing.lock();
+        let found = self.merge_foreign(if clean { Absence::Remove } else { Absence::Report }, &mut merged)?;
         if !clean || found != IndexFile::Ours {
             self.signals.view_changed();
         }
@@ -364,7 +369,7 @@ pub(super) fn open_private(path: &Path) -> Result<Dir> {
 }
 
 /// A live writer may remove a file of the metadata between the look at the list and the opening of it.
-fn open_frozen(path: &PathBuf) -> Result<Metadata> {
+fn open_frozen(path: &Path) -> Result<Metadata> {
     let mut tries = 1;
     loop {
         match Metadata::open_read_only(path) {

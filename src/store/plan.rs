@@ -31,6 +31,8 @@ pub(super) struct Plan<'a, 'b> {
     new: &'b BTreeSet<Digest>,
     ids: HashMap<RepositoryName, RepositoryId>,
     held: HashSet<(RepositoryId, Kind, Digest)>,
+    /// What the batch adds to each repository, in whatever order.
+    added: HashSet<(RepositoryName, Digest)>,
     tags: HashMap<(RepositoryId, Tag), Option<Digest>>,
     bases: HashSet<String>,
     planned: Planned<'a>,
@@ -93,6 +95,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             new,
             ids: HashMap::new(),
             held: HashSet::new(),
+            added: HashSet::new(),
             tags: HashMap::new(),
             bases: HashSet::new(),
             planned: Planned { rows, committed: Committed::default(), view_changed: false, sparse: false },
@@ -103,7 +106,24 @@ impl<'a, 'b> Plan<'a, 'b> {
         self.planned
     }
 
-    pub(super) fn add(&mut self, item: Item) -> Result<()> {
+    /// Turns the items into rows. Tags change in the order of the calls; content and manifests have none.
+    pub(super) fn add_all(&mut self, items: Vec<Item>) -> Result<()> {
+        for item in &items {
+            let (repository, digest) = match item {
+                Item::Hold { repository, digest } | Item::Mount { repository, digest, .. } => {
+                    (repository, *digest)
+                }
+                Item::Manifest(new) => (&new.repository, new.digest),
+                Item::Tag { .. } | Item::Foreign { .. } | Item::Extra { .. } => continue,
+            };
+            self.added.insert((repository.clone(), digest));
+        }
+        let (tags, others): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| matches!(item, Item::Tag { .. }));
+        others.into_iter().chain(tags).try_for_each(|item| self.add(item))
+    }
+
+    fn add(&mut self, item: Item) -> Result<()> {
         match item {
             Item::Hold { repository, digest } => self.hold(&repository, &digest),
             Item::Mount { repository, from, digest } => self.mount(&repository, &from, &digest),
@@ -162,9 +182,12 @@ impl<'a, 'b> Plan<'a, 'b> {
             sequence: known.as_ref().map_or_else(|| self.core.next_sequence(), |known| known.sequence),
             sparse: absent.any,
         };
+        if let Some(known) = known.filter(|known| known.media_type != record.media_type) {
+            self.delete_edges(id, digest, &known)?;
+        }
         self.put_edges(id, new);
         if let Some(subject) = manifest.subject() {
-            self.put_referrer(id, &subject.digest, new, &record, known.is_some())?;
+            self.put_referrer(id, &subject.digest, new, &record);
         }
         if record.sparse && !self.planned.sparse {
             self.planned.rows.put_flag(fact::SPARSE);
@@ -180,7 +203,9 @@ impl<'a, 'b> Plan<'a, 'b> {
         let mut absent = Absent::default();
         for child in new.manifest.successors() {
             let descriptor = &child.descriptor;
-            if self.holds(id, &descriptor.digest)? {
+            if self.added.contains(&(new.repository.clone(), descriptor.digest))
+                || self.holds(id, &descriptor.digest)?
+            {
                 continue;
             }
             absent.any = true;
@@ -215,18 +240,24 @@ impl<'a, 'b> Plan<'a, 'b> {
         subject: &Digest,
         new: &NewManifest,
         record: &ManifestRecord,
-        replace: bool,
-    ) -> Result<()> {
-        if replace && let Some(old) = self.view.referrer(id, subject, record.sequence)? {
-            self.planned.rows.delete_referrer(id, subject, record.sequence, &old);
-        }
+    ) {
         let mut descriptor = Descriptor::new(record.media_type.as_str(), new.digest, new.size);
         descriptor.artifact_type.clone_from(&record.artifact_type);
         descriptor.annotations.clone_from(new.manifest.annotations());
         let row =
             ReferrerRecord { descriptor, created: new.manifest.created(), annotations_elsewhere: false };
         self.planned.rows.put_referrer(id, subject, record.sequence, &row);
-        Ok(())
+    }
+
+    /// The same bytes under another media type have other edges.
+    fn delete_edges(&mut self, id: RepositoryId, digest: &Digest, known: &ManifestRecord) -> Result<()> {
+        match self.core.parse_stored(&self.view, &known.media_type, digest) {
+            Ok(Some(old)) => Core::delete_edges(&mut self.planned.rows, &self.view, id, digest, known, &old),
+            Ok(None) => Ok(()),
+            // This push heals it; an edge too many keeps content, it does not lose any.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn tag(
@@ -281,9 +312,10 @@ impl<'a, 'b> Plan<'a, 'b> {
         manifest: Option<&ManifestRecord>,
     ) -> Result<()> {
         let kind = if manifest.is_some() { Kind::Manifest } else { Kind::Blob };
-        if manifest.is_none()
-            && (self.held.contains(&(id, kind, *digest)) || self.view.is_member(id, kind, digest)?)
-        {
+        // For new content the row is put without asking whether it is there: after damage it may be, and stays the same.
+        let known =
+            manifest.is_none() && !self.new.contains(digest) && self.view.is_member(id, kind, digest)?;
+        if known || (manifest.is_none() && self.held.contains(&(id, kind, *digest))) {
             return Ok(());
         }
         self.planned.rows.put_member(id, digest, manifest);

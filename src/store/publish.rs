@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Fingerprint, View, fact};
 use crate::oci::layout::INDEX_FILE;
 use crate::oci::{IndexWriter, LayoutName};
-use crate::sys::{Dir, Exchanged, Stat, TempFile};
+use crate::sys::{self, Dir, Exchanged, Stat, TempFile};
 
 /// Names whose base rows are put right under one set of locks.
 const BASES: usize = 64;
@@ -27,17 +27,16 @@ impl Core {
     /// Merges what others changed, files the journal and writes `index.json` if it is not what the store holds.
     pub(super) fn publish(&self) -> Result<()> {
         self.check_writable()?;
-        let _publishing = self.publishing.lock();
-        let outcome = self.publish_locked(Absence::Report);
+        let outcome = self.publish_locked(&mut self.publishing.lock());
         if outcome.is_err() {
             self.signals.view_changed();
         }
         outcome
     }
 
-    /// `absence` says what to make of names that another tool removed.
-    pub(super) fn publish_locked(&self, absence: Absence) -> Result<()> {
-        let file = self.merge_foreign(absence)?;
+    /// `merged` is the foreign file that was merged already, if it is still there.
+    pub(super) fn publish_locked(&self, merged: &mut Option<Stat>) -> Result<()> {
+        let file = self.merge_foreign(Absence::Report, merged)?;
         let changed = self.signals.take_view();
         let snapshot = self.metadata.snapshot();
         self.file_journal()?;
@@ -49,7 +48,8 @@ impl Core {
         if file == IndexFile::Ours && published.is_some_and(|published| published.hash == print.hash) {
             return self.settle_bases(&snapshot);
         }
-        self.put_in_place(temp, print, published.as_ref())?;
+        self.put_in_place(temp, print, published.as_ref(), file)?;
+        *merged = None;
         self.settle_bases(&snapshot)
     }
 
@@ -62,7 +62,7 @@ impl Core {
         write_entries(snapshot, self, &mut writer)?;
         let sink = writer.finish().map_err(fail)?.into_inner().map_err(|error| fail(error.into_error()))?;
         let Hashing { temp, digester, size } = sink;
-        temp.set_modified(SystemTime::now() - SET_BACK).map_err(fail)?;
+        temp.set_modified(SystemTime::from(sys::now()) - SET_BACK).map_err(fail)?;
         if self.durable() {
             temp.sync().map_err(fail).map_err(|error| self.poison(error))?;
         }
@@ -76,6 +76,7 @@ impl Core {
         temp: TempFile,
         print: Fingerprint,
         published: Option<&Fingerprint>,
+        file: IndexFile,
     ) -> Result<()> {
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PENDING, &print);
@@ -86,7 +87,7 @@ impl Core {
             self.root_dir.sync().map_err(fail).map_err(|error| self.poison(error))?;
         }
         if let Some(displaced) = displaced {
-            self.merge_displaced(&displaced, published)?;
+            self.merge_displaced(&displaced, published, file)?;
         }
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PUBLISHED, &print);
@@ -108,13 +109,20 @@ impl Core {
         Ok(None)
     }
 
-    /// What was displaced is normally the last published file. If not, somebody wrote it since it was looked at.
-    fn merge_displaced(&self, displaced: &TempFile, published: Option<&Fingerprint>) -> Result<()> {
+    /// What was displaced is normally the last published file, or the one that was merged just now. If not, somebody
+    /// wrote it since it was looked at.
+    fn merge_displaced(
+        &self,
+        displaced: &TempFile,
+        published: Option<&Fingerprint>,
+        merged: IndexFile,
+    ) -> Result<()> {
         let fail = |error| Error::io("read the displaced index.json", &self.root, error);
         let (dir, name) = displaced.place();
         let Some(file) = dir.open_file(name).map_err(fail)? else { return Ok(()) };
         let stat = Stat::of(&file).map_err(fail)?;
-        if published.is_some_and(|published| matches(published, &stat)) {
+        if merged == IndexFile::Foreign(stat) || published.is_some_and(|published| matches(published, &stat))
+        {
             return Ok(());
         }
         let hash = hash_of(&file).map_err(fail)?;
@@ -189,7 +197,7 @@ impl Core {
                 return Ok(IndexFile::Ours);
             }
         }
-        Ok(IndexFile::Foreign)
+        Ok(IndexFile::Foreign(stat))
     }
 }
 

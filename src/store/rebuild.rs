@@ -3,6 +3,7 @@
 //! The old metadata are moved aside, never deleted. What they tell counts where the files prove it: journalled content
 //! by its hash, tags and membership by the content that they name.
 
+use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -48,6 +49,30 @@ pub struct RebuildReport {
     pub reports: Vec<Report>,
 }
 
+impl fmt::Display for RebuildReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { repositories, tags, manifests, contents, salvaged_contents, salvaged_tags, lost, reports } =
+            self;
+        write!(
+            f,
+            "rebuilt: {repositories} repositories, {tags} tags, {manifests} manifests, {contents} contents"
+        )?;
+        if *salvaged_contents > 0 || *salvaged_tags > 0 {
+            write!(
+                f,
+                "\nsalvaged from the old metadata: {salvaged_contents} contents, {salvaged_tags} tags"
+            )?;
+        }
+        if let Some(lost) = lost {
+            write!(f, "\nnot all of the old metadata could be read: {lost}")?;
+        }
+        for report in reports {
+            write!(f, "\n{report}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Options {
     /// Makes the metadata of a store anew from its files: tags, membership and graph as last published, with what the old
     /// metadata still tell. All content that is reached is hashed.
@@ -91,8 +116,8 @@ impl Options {
 
 impl Core {
     fn rebuild_from(&self, old: Option<&Metadata>, report: &mut RebuildReport) -> Result<()> {
-        let _publishing = self.publishing.lock();
-        self.merge_foreign(Absence::Adopt)?;
+        let mut merged = self.publishing.lock();
+        self.merge_foreign(Absence::Adopt, &mut merged)?;
         if let Some(old) = old {
             // Damage beneath a row ends the reading of the old metadata, not the rebuild.
             if let Err(error) = self.take_old(&old.view(), report) {
@@ -100,7 +125,7 @@ impl Core {
             }
         }
         self.signals.view_changed();
-        self.publish_locked(Absence::Report)
+        self.publish_locked(&mut merged)
     }
 
     fn take_old(&self, old: &View<'_>, report: &mut RebuildReport) -> Result<()> {

@@ -63,6 +63,13 @@ pub enum Report {
         /// What was found.
         reason: String,
     },
+    /// A manifest that was taken in refers to content that is not in the layout: a sparse copy, or a loss.
+    Absent {
+        /// The content.
+        digest: Digest,
+        /// The manifest.
+        manifest: Digest,
+    },
     /// The store's directory is a copy of another; its content was checked against its files.
     Copied {
         /// Content that was checked.
@@ -113,6 +120,7 @@ impl fmt::Display for Report {
             }
             Self::Damaged { file, reason } => write!(f, "{file} was damaged and is written anew: {reason}"),
             Self::Missing { digest, reason } => write!(f, "content is damaged: {digest}: {reason}"),
+            Self::Absent { digest, manifest } => write!(f, "{manifest} refers to {digest}, which is not here"),
             Self::Copied { checked } => {
                 write!(f, "this directory is a copy: {checked} contents were checked against their files")
             }

@@ -6,8 +6,8 @@ use super::locks::Need;
 use super::{Core, Page, Store, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Kind, RepositoryId, Rows};
-use crate::oci::{LayoutName, RepositoryName};
+use crate::metadata::{Kind, ManifestRecord, RepositoryId, Rows, View};
+use crate::oci::{LayoutName, Manifest, RepositoryName};
 
 /// Rows of one deletion that are written as one.
 const CHUNK: usize = 10_000;
@@ -104,12 +104,7 @@ impl Core {
         let mut rows = self.metadata.rows();
         view.manifests(id, None, |digest, record| {
             if let Some(manifest) = self.parse_stored(&view, &record.media_type, &digest)? {
-                for child in manifest.successors() {
-                    rows.delete_edge(id, &child.descriptor.digest, &digest);
-                }
-                if let Some(subject) = manifest.subject() {
-                    self.delete_referrer(&mut rows, id, &subject.digest, &digest, record.sequence)?;
-                }
+                Self::delete_edges(&mut rows, &view, id, &digest, &record, &manifest)?;
             }
             rows.delete_member(id, Kind::Manifest, &digest);
             self.write_when_full(&mut rows)?;
@@ -123,17 +118,23 @@ impl Core {
         self.write(rows)
     }
 
-    fn delete_referrer(
-        &self,
+    /// Takes away what a manifest's membership brought into the graph.
+    pub(super) fn delete_edges(
         rows: &mut Rows<'_>,
+        view: &View<'_>,
         id: RepositoryId,
-        subject: &Digest,
         digest: &Digest,
-        sequence: u64,
+        record: &ManifestRecord,
+        manifest: &Manifest,
     ) -> Result<()> {
-        rows.delete_edge(id, subject, digest);
-        if let Some(row) = self.metadata.view().referrer(id, subject, sequence)? {
-            rows.delete_referrer(id, subject, sequence, &row);
+        for child in manifest.successors() {
+            rows.delete_edge(id, &child.descriptor.digest, digest);
+        }
+        if let Some(subject) = manifest.subject() {
+            rows.delete_edge(id, &subject.digest, digest);
+            if let Some(row) = view.referrer(id, &subject.digest, record.sequence)? {
+                rows.delete_referrer(id, &subject.digest, record.sequence, &row);
+            }
         }
         Ok(())
     }

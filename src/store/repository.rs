@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -121,8 +122,14 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// As [`Batch::commit`](super::Batch::commit).
+    /// `Invalid` for a repository of another store; as [`Batch::commit`](super::Batch::commit).
     pub fn mount(&self, from: &Self, digest: &Digest) -> Result<Option<Pushed>> {
+        if !Arc::ptr_eq(&self.store.shared, &from.store.shared) {
+            return Err(Error::invalid(format!(
+                "repository belongs to another store, repository={}",
+                from.name
+            )));
+        }
         if !from.holds(&self.store.core().metadata.view(), digest)? {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use crate::blobs::{Blob, BlobReader};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::View;
-use crate::oci::{MAX_MANIFEST_SIZE, Manifest, ManifestKind, RepositoryName, Role};
+use crate::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, ManifestKind, RepositoryName, Role, media_type};
 
 /// Indexes in indexes: no tool makes more than three levels; a hostile layout could exhaust the stack.
 const DEPTH: usize = 32;
@@ -101,7 +101,7 @@ impl<'a> TakeIn<'a> {
             }
         };
         if let Some(depth) = depth {
-            self.successors(&manifest, depth)?;
+            self.successors(digest, &manifest, depth)?;
         }
         let (repository, digest) = (self.repository.clone(), *digest);
         let new = NewManifest { repository, digest, size, manifest, sparse: true };
@@ -109,7 +109,7 @@ impl<'a> TakeIn<'a> {
         Ok(Taken::Yes)
     }
 
-    fn successors(&mut self, manifest: &Manifest, depth: usize) -> Result<()> {
+    fn successors(&mut self, parent: &Digest, manifest: &Manifest, depth: usize) -> Result<()> {
         for child in manifest.successors() {
             let descriptor = &child.descriptor;
             if self.lacking.contains(&descriptor.digest) {
@@ -118,9 +118,10 @@ impl<'a> TakeIn<'a> {
             let is_manifest =
                 child.role == Role::Manifest && ManifestKind::of(&descriptor.media_type).is_some();
             if is_manifest {
-                let taken = self.manifest_at(&descriptor.media_type, &descriptor.digest, Some(depth + 1))?;
-                if let Taken::Refused(reason) = taken {
-                    self.refuse(&descriptor.digest, reason);
+                match self.manifest_at(&descriptor.media_type, &descriptor.digest, Some(depth + 1))? {
+                    Taken::Yes => {}
+                    Taken::Refused(reason) => self.refuse(&descriptor.digest, reason),
+                    Taken::Absent(reason) => self.absent(parent, descriptor, reason),
                 }
             } else if self.visited.insert(descriptor.digest) {
                 match self.content(&descriptor.digest, Some(descriptor.size))? {
@@ -128,11 +129,7 @@ impl<'a> TakeIn<'a> {
                         let (repository, digest) = (self.repository.clone(), descriptor.digest);
                         self.parts.items.push(Item::Hold { repository, digest });
                     }
-                    // Sparse layouts are legal; damage is not.
-                    Err(reason) if self.core.blobs.stat_size(&descriptor.digest).ok().flatten().is_some() => {
-                        self.refuse(&descriptor.digest, reason);
-                    }
-                    Err(_) => {}
+                    Err(reason) => self.absent(parent, descriptor, reason),
                 }
             }
         }
@@ -209,6 +206,16 @@ impl<'a> TakeIn<'a> {
     fn in_place(&mut self, digest: &Digest, size: u64, unverified: bool) {
         self.parts.sources.insert(*digest, Source::InPlace { size, unverified });
         self.unsynced = true;
+    }
+
+    /// Sparse layouts are legal, and what is not for distribution is rarely there; damage is told as what it is.
+    fn absent(&mut self, parent: &Digest, descriptor: &Descriptor, reason: String) {
+        let damaged = !matches!(self.core.blobs.stat_size(&descriptor.digest), Ok(None));
+        if damaged {
+            self.refuse(&descriptor.digest, reason);
+        } else if !media_type::is_non_distributable(&descriptor.media_type) && descriptor.urls.is_empty() {
+            self.reports.push(Report::Absent { digest: descriptor.digest, manifest: *parent });
+        }
     }
 
     fn refuse(&mut self, digest: &Digest, reason: String) {

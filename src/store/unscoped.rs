@@ -52,7 +52,7 @@ impl Unscoped {
         core.open_reader(&core.metadata.view(), digest)
     }
 
-    /// The repositories that hold a content or manifest, in the order in which they were created.
+    /// The repositories that hold a content or manifest, in byte order of their names.
     ///
     /// # Errors
     ///
@@ -71,6 +71,7 @@ impl Unscoped {
                 names.push(stored_name(&name)?);
             }
         }
+        names.sort();
         Ok(names)
     }
 

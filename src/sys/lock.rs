@@ -54,6 +54,7 @@ impl StoreLock {
     }
 
     /// Who holds the lock in `dir` by what he wrote; None when nobody is known to.
+    #[cfg(test)]
     pub(crate) fn holder(dir: &Dir) -> io::Result<Option<String>> {
         let Some(file) = dir.open_file(NAME)? else { return Ok(None) };
         Ok(read_holder(&file))

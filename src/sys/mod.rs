@@ -10,6 +10,8 @@ mod dir;
 pub(crate) mod fault;
 mod lock;
 mod map;
+mod read;
+mod scratch;
 mod space;
 mod temp;
 
@@ -18,5 +20,7 @@ pub(crate) use self::clock::now;
 pub(crate) use self::dir::{Dir, Exchanged, Stat, open_source};
 pub(crate) use self::lock::StoreLock;
 pub(crate) use self::map::{Mapped, Mapping};
+pub(crate) use self::read::read_at;
+pub(crate) use self::scratch::ScratchDir;
 pub(crate) use self::space::{FsKind, filesystem_kind, sync_filesystem};
 pub(crate) use self::temp::TempFile;

@@ -175,8 +175,8 @@ fn refused() {
         (IMAGE_INDEX, r#"{"schemaVersion":1}"#.into(), "found=1"),
         (IMAGE_MANIFEST, format!(r#"{{"schemaVersion":3,{config}}}"#), "found=3"),
         (IMAGE_INDEX, r#"{"schemaVersion":"2"}"#.into(), "\"2\""),
-        (DOCKER_MANIFEST, format!("{{{config}}}"), "schema version is missing"),
-        (DOCKER_LIST, "{}".into(), "schema version is missing"),
+        (DOCKER_MANIFEST, format!("{{{config}}}"), "schemaVersion is missing"),
+        (DOCKER_LIST, "{}".into(), "schemaVersion is missing"),
         // Members of two kinds (CVE-2021-41190), empty or not.
         (IMAGE_MANIFEST, format!(r#"{{{config},"layers":[],"manifests":[]}}"#), "key=manifests"),
         (IMAGE_MANIFEST, format!(r#"{{{config},"manifests":null}}"#), "key=manifests"),
@@ -267,9 +267,7 @@ fn role_codes() {
     let roles = [Role::Config, Role::Layer, Role::Blob, Role::Manifest, Role::Subject];
     for (at, role) in roles.into_iter().enumerate() {
         assert_eq!(usize::from(role.code()), at + 1);
-        assert_eq!(Role::from_code(role.code()), Some(role));
     }
-    assert_eq!((Role::from_code(0), Role::from_code(6)), (None, None));
 }
 
 proptest! {

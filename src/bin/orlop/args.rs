@@ -1,0 +1,59 @@
+//! Arguments: how they are declared and read.
+//!
+//! Without clap's derive, whose macro crates change the features of RocksDB's build dependencies: RocksDB would be
+//! compiled once for the library and once more for the command line.
+
+use std::any::Any;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// A verb: its name, what it does in a line and in more words, and an example.
+pub(crate) fn verb(
+    name: &'static str,
+    about: &'static str,
+    more: &'static str,
+    example: &'static str,
+) -> Command {
+    let verb = Command::new(name).about(about).after_help(format!("Example:\n  {example}"));
+    if more.is_empty() { verb } else { verb.long_about(format!("{about}\n\n{more}")) }
+}
+
+/// The argument that names a layout or something in it.
+pub(crate) fn target(form: &'static str, help: &'static str) -> Arg {
+    Arg::new("target").value_name(form).help(help).required(true)
+}
+
+/// An argument behind it, that can be repeated.
+pub(crate) fn rest(name: &'static str, form: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(form).help(help).action(ArgAction::Append)
+}
+
+/// An option with a value.
+pub(crate) fn option(name: &'static str, form: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(form).help(help)
+}
+
+/// An option without one.
+pub(crate) fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+/// The value of an argument, if it was given or has a default.
+pub(crate) fn value<T: Any + Clone + Send + Sync>(matches: &ArgMatches, name: &str) -> Option<T> {
+    matches.get_one::<T>(name).cloned()
+}
+
+/// All values of an argument that can be repeated.
+pub(crate) fn values(matches: &ArgMatches, name: &str) -> Vec<String> {
+    matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
+}
+
+/// The text that names a layout or something in it, with what the flags of oras add to it.
+pub(crate) fn target_of(matches: &ArgMatches) -> String {
+    let target: String = value(matches, "target").unwrap_or_default();
+    match value::<String>(matches, "oci-layout-path") {
+        Some(layout) => format!("oci:{layout}:{target}"),
+        None if matches.get_flag("oci-layout") && !target.starts_with("oci:") => format!("oci:{target}"),
+        None => target,
+    }
+}

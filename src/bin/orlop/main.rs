@@ -1,0 +1,125 @@
+//! The command line of orlop: artifacts in OCI layouts on disk.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use args::{flag, option, value};
+use error::Failure;
+use output::{Format, Output};
+
+mod args;
+mod artifact;
+mod attach;
+mod discover;
+mod error;
+mod init;
+mod ls;
+mod output;
+mod place;
+mod pull;
+mod push;
+mod rebuild;
+mod reference;
+mod resolve;
+mod session;
+mod tag;
+mod view;
+
+const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and pull them";
+
+const REFERENCES: &str = "\
+A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOSITORY:TAG`, `oci:DIR@DIGEST` or \
+`oci:DIR:REPOSITORY@DIGEST`. The first colon ends the directory. An existing directory may be given without `oci:`.";
+
+const EXIT_CODES: &str = "\
+Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
+9 refused as unsafe, 11 no space left, 130 interrupted.";
+
+fn command() -> Command {
+    Command::new("orlop")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(format!("{ABOUT}\n\n{REFERENCES}"))
+        .after_help(EXIT_CODES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            option("format", "text|json|tree", "How to print results")
+                .global(true)
+                .default_value("text")
+                .value_parser(str::parse::<Format>),
+        )
+        .arg(flag("quiet", "Print digests only").short('q').global(true))
+        // As oras has them: the reference is DIR[:REF] without `oci:`, or a name in the layout that the second names.
+        .arg(flag("oci-layout", "The reference is DIR[:REF]").global(true).hide(true))
+        .arg(
+            option("oci-layout-path", "DIR", "The reference is a name in this layout")
+                .global(true)
+                .hide(true),
+        )
+        .subcommands([
+            init::command(),
+            push::command(),
+            pull::command(),
+            attach::command(),
+            discover::command(),
+            resolve::command(),
+            tag::command(),
+            ls::command(),
+            rebuild::command(),
+        ])
+}
+
+fn main() -> ExitCode {
+    let result = match command().try_get_matches() {
+        Ok(matches) => run(&matches),
+        Err(answer) => return parser_answer(&answer),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let Some((verb, matches)) = matches.subcommand() else {
+        return Err(Failure::usage("no verb was given").with_hint("`orlop --help` lists them"));
+    };
+    let format = value(matches, "format").unwrap_or(Format::Text);
+    if format == Format::Tree && verb != "discover" {
+        return Err(
+            Failure::usage("only discover prints a tree, format=tree").with_hint("use --format text or json")
+        );
+    }
+    let output = Output::new(format, matches.get_flag("quiet"));
+    match verb {
+        "init" => init::run(&init::Args::of(matches), &output),
+        "push" => push::run(&push::Args::of(matches), &output),
+        "pull" => pull::run(&pull::Args::of(matches), &output),
+        "attach" => attach::run(&attach::Args::of(matches), &output),
+        "discover" => discover::run(&discover::Args::of(matches), &output),
+        "resolve" => resolve::run(&resolve::Args::of(matches), &output),
+        "tag" => tag::run(&tag::Args::of(matches), &output),
+        "ls" => ls::run(&ls::Args::of(matches), &output),
+        "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
+        other => Err(Failure::usage(format!("unknown verb, verb={other}"))),
+    }
+}
+
+/// Help and version are results; anything else the parser says is a complaint.
+fn parser_answer(answer: &clap::Error) -> ExitCode {
+    let text = answer.render().to_string();
+    if answer.use_stderr() {
+        output::stderr(&text);
+        return ExitCode::from(error::Exit::Usage as u8);
+    }
+    match output::stdout(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.exit() as u8),
+    }
+}

@@ -1,0 +1,165 @@
+//! The only place that prints: results go to stdout, everything else to stderr.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::Failure;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON document.
+    Json,
+    /// A tree (discover only; the same as text there).
+    Tree,
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            "tree" => Ok(Self::Tree),
+            _ => Err("use text, json or tree"),
+        }
+    }
+}
+
+/// Where a command's results and remarks go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet }
+    }
+
+    /// The result of a command, in the form that was asked for. With `--quiet` the digests alone, whatever the format.
+    pub(crate) fn result<T: Serialize>(
+        &self,
+        digests: impl IntoIterator<Item = impl Display>,
+        json: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet {
+            let lines: String = digests.into_iter().map(|digest| format!("{digest}\n")).collect();
+            return stdout(&lines);
+        }
+        if self.format == Format::Json {
+            let mut document = serde_json::to_string_pretty(json).map_err(|error| {
+                Failure::io("write the result as JSON", Path::new("stdout"), &io::Error::from(error))
+            })?;
+            document.push('\n');
+            return stdout(&document);
+        }
+        stdout(&text().lines().map(|line| format!("{}\n", plain(line))).collect::<String>())
+    }
+
+    /// A remark that is no result.
+    pub(crate) fn note(&self, text: impl Display) {
+        stderr(&format!("note: {}\n", plain(&text.to_string())));
+    }
+
+    /// How much was done. Not wanted with `--quiet`.
+    pub(crate) fn summary(&self, text: impl Display) {
+        if !self.quiet {
+            stderr(&format!("{}\n", plain(&text.to_string())));
+        }
+    }
+}
+
+/// Text that was made elsewhere and belongs on stdout, such as the help.
+pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // The reader has what it wanted, as in `orlop ls oci:DIR | head -1`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::io("write the result", Path::new("stdout"), &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Text that was made elsewhere and belongs on stderr, such as a complaint about an argument.
+pub(crate) fn stderr(text: &str) {
+    // Nobody is left to be told.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints why the command failed.
+pub(crate) fn failure(failure: &Failure) {
+    let mut text = format!("error: {}\n", plain(&failure.chain()));
+    if let Some(hint) = failure.hint() {
+        text.push_str(&format!("hint: {}\n", plain(hint)));
+    }
+    stderr(&text);
+}
+
+/// The text on one line, without what could steer a terminal: what stands in a layout may have been written by anyone.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    // Beside the control characters: those that reorder or hide the text around them.
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+/// A size for people: exact below a kilobyte, then decimal units with one digit.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    for (unit, factor) in UNITS {
+        if bytes >= factor {
+            return format!("{}.{} {unit}", bytes / factor, bytes % factor / (factor / 10));
+        }
+    }
+    format!("{bytes} B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(plain("v1 \u{e9}"), "v1 \u{e9}");
+        assert_eq!(plain("a\u{1b}[2Jb\nc\rd\te"), "a\\u{1b}[2Jb\\nc\\rd\\te");
+        assert_eq!(plain("txt.\u{202e}exe"), "txt.\\u{202e}exe");
+    }
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (1_949, "1.9 kB"),
+            (999_999, "999.9 kB"),
+            (1_000_000, "1.0 MB"),
+            (23_450_000_000, "23.4 GB"),
+            (u64::MAX, "18446744.0 TB"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(size(bytes), shown);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `orlop resolve`
+
+use crate::args::{flag, target, target_of, verb};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::reference::Target;
+use crate::session;
+use crate::view::{View, complete};
+use clap::{ArgMatches, Command};
+
+/// The arguments.
+#[derive(Debug)]
+pub(crate) struct Args {
+    target: String,
+    full_reference: bool,
+}
+
+pub(crate) fn command() -> Command {
+    verb("resolve", "Print the digest of a manifest", "", "orlop resolve oci:app:v1")
+        .visible_alias("digest")
+        .arg(target("oci:DIR:REF", "The manifest"))
+        .arg(flag("full-reference", "Print a reference by digest instead of the digest alone").short('l'))
+}
+
+impl Args {
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        Self { target: target_of(matches), full_reference: matches.get_flag("full-reference") }
+    }
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let target: Target = args.target.parse()?;
+    let store = session::read(&target, output)?;
+    let found = target.find(&store)?;
+    let descriptor = complete(&found.repository, &found.descriptor)?;
+    let view = View::new(target.by_digest(found.repository.name(), &descriptor.digest), &descriptor);
+    output.result([view.digest], &view, || {
+        if args.full_reference { format!("{}\n", view.reference) } else { format!("{}\n", view.digest) }
+    })
+}

@@ -1,0 +1,166 @@
+//! Opening and closing stores for the verbs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches};
+use orlop::{ErrorKind, Options, Publish, ReadMode, Report, Store};
+
+use crate::args::{option, value};
+use crate::error::{Exit, Failure};
+use crate::output::Output;
+use crate::reference::Target;
+
+/// How many findings of one kind are printed.
+const NOTES: usize = 10;
+
+/// What every writing verb can be told.
+#[derive(Debug)]
+pub(crate) struct WriteArgs {
+    lock_timeout: Duration,
+}
+
+/// A store that is written to. Its remarks are printed as they come up.
+pub(crate) struct Writer {
+    pub(crate) store: Store,
+    output: Output,
+    noted: usize,
+}
+
+impl WriteArgs {
+    pub(crate) fn declare() -> Arg {
+        option("lock-timeout", "TIME", "How long to wait for another writer, as 30s, 5m or 0")
+            .default_value("30s")
+            .value_parser(duration)
+    }
+
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        Self { lock_timeout: value(matches, "lock-timeout").unwrap_or_default() }
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        // One publication is enough: a verb closes the store as soon as it is done.
+        Options::new().publish(Publish::OnClose).lock_timeout(self.lock_timeout)
+    }
+
+    /// Opens a store, and makes the directory one if it is not.
+    pub(crate) fn create(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
+        let store = self.options().open_or_create(target.path())?;
+        Ok(Writer::new(store, output))
+    }
+
+    /// Opens what must exist: a store, or a layout of another tool, which becomes one.
+    pub(crate) fn open(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
+        // Otherwise a mistyped name would leave an empty store behind.
+        let is_layout =
+            [".orlop", "oci-layout", "index.json"].iter().any(|name| target.path().join(name).exists());
+        if is_layout { self.create(target, output) } else { Err(no_layout(target)) }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(store: Store, output: &Output) -> Self {
+        let mut writer = Self { store, output: *output, noted: 0 };
+        writer.note();
+        writer
+    }
+
+    /// Makes the layout complete for other tools and gives the store back. No other handle on it may be left.
+    pub(crate) fn close(mut self) -> Result<(), Failure> {
+        self.store.flush()?;
+        self.note();
+        Ok(self.store.close()?)
+    }
+
+    fn note(&mut self) {
+        let reports = self.store.reports();
+        let new = reports.get(self.noted..).unwrap_or_default();
+        let taken = new.iter().filter(|report| is_taken(report)).count();
+        if taken > NOTES {
+            self.output.note(format!("taken from index.json: {taken} names of other tools"));
+        }
+        note(new.iter().filter(|report| taken <= NOTES || !is_taken(report)), &self.output);
+        self.noted = reports.len();
+    }
+}
+
+/// Opens a layout for reading: nothing is written to its directory, and no lock is taken.
+pub(crate) fn read(target: &Target, output: &Output) -> Result<Store, Failure> {
+    // Other programs may write to the directory: a read that fails is an error, a mapping that fails is a signal.
+    let store = Options::new().read_mode(ReadMode::Copy).open_read_only(target.path()).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            no_layout_hint(Failure::from(error), target)
+        } else {
+            error.into()
+        }
+    })?;
+    // That a view has the names of index.json is nothing to speak of.
+    note(store.reports().iter().filter(|report| !is_taken(report)), output);
+    Ok(store)
+}
+
+pub(crate) fn is_taken(report: &Report) -> bool {
+    matches!(report, Report::Taken { .. })
+}
+
+/// Prints findings, but not thousands of them.
+pub(crate) fn note<'a>(reports: impl Iterator<Item = &'a Report>, output: &Output) {
+    let mut left = 0;
+    for (index, report) in reports.enumerate() {
+        if index < NOTES { output.note(report) } else { left += 1 }
+    }
+    if left > 0 {
+        output.note(format!("and {left} further findings"));
+    }
+}
+
+fn no_layout(target: &Target) -> Failure {
+    let path = target.path().display();
+    no_layout_hint(Failure::new(Exit::NotFound, format!("no OCI layout here, path={path}")), target)
+}
+
+/// Only where nothing is yet: nobody wants a layout among other files.
+fn no_layout_hint(failure: Failure, target: &Target) -> Failure {
+    let path = target.path();
+    if path.exists() && path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return failure;
+    }
+    failure.with_hint(format!("`orlop push {0}:TAG FILE` or `orlop init {0}` makes one", target.layout()))
+}
+
+/// Seconds, or a number with `ms`, `s`, `m` or `h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "not a number with ms, s, m or h behind it".to_owned())?;
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let seconds = match unit {
+        "ms" => return Ok(Duration::from_millis(number)),
+        "" | "s" => Some(number),
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3600),
+        _ => return Err(format!("unknown unit {unit}: use ms, s, m or h")),
+    };
+    seconds.map(Duration::from_secs).ok_or_else(|| "too long".into())
+}
+
+/// Whether the path is there, for arguments that must be readable before anything is opened.
+pub(crate) fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
+    std::fs::metadata(path).map_err(|error| Failure::io("read the file", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in
+            [("0", 0), ("30", 30_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("7ms", 7)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "-1", "1.5s", "1d", "5 m", "18446744073709551615h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
