@@ -54,9 +54,16 @@ impl<'a> Rows<'a> {
         self.put(Family::Default, &key::repository_by_id(id), name.as_bytes());
     }
 
+    /// Takes the name from a repository, whose other rows go later: nobody finds them any more.
     pub(crate) fn delete_repository(&mut self, id: RepositoryId, name: &str) {
         self.delete(Family::Default, &key::repository_by_name(name));
         self.delete(Family::Default, &key::repository_by_id(id));
+        self.put(Family::Default, &key::deleted(id), &[]);
+    }
+
+    /// All rows of a deleted repository are gone.
+    pub(crate) fn forget_deleted(&mut self, id: RepositoryId) {
+        self.delete(Family::Default, &key::deleted(id));
     }
 
     /// `manifest` is the record of a manifest, nothing for a blob.

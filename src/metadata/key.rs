@@ -9,11 +9,6 @@ use crate::digest::Digest;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct RepositoryId(pub(crate) u32);
 
-impl RepositoryId {
-    /// The unnamed repository, which is always there.
-    pub(crate) const UNNAMED: Self = Self(0);
-}
-
 /// How a repository holds a digest. A digest may be held as both.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Kind {
@@ -48,6 +43,7 @@ pub(crate) enum ReferrerOrder {
 /// Keys start with one byte that tells what they are.
 pub(crate) mod tag_byte {
     pub(crate) const FACT: u8 = b'F';
+    pub(crate) const DELETED: u8 = b'D';
     pub(crate) const REPOSITORY_BY_NAME: u8 = b'N';
     pub(crate) const REPOSITORY_BY_ID: u8 = b'I';
     pub(crate) const TAG: u8 = b't';
@@ -77,6 +73,11 @@ pub(crate) fn repository_by_name(name: &str) -> Vec<u8> {
 
 pub(crate) fn repository_by_id(id: RepositoryId) -> Vec<u8> {
     tagged(tag_byte::REPOSITORY_BY_ID, &id.0.to_be_bytes())
+}
+
+/// A repository that is deleted and whose rows are not all gone yet.
+pub(crate) fn deleted(id: RepositoryId) -> Vec<u8> {
+    tagged(tag_byte::DELETED, &id.0.to_be_bytes())
 }
 
 pub(crate) fn tag(repository: RepositoryId, tag: &str) -> Vec<u8> {

@@ -5,9 +5,10 @@
 //! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags) |
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
+//! | | `D` id | nothing: a repository that is deleted and whose rows are not all gone yet |
 //! | | `t` id, tag | target |
 //! | | `u` id, target, tag | nothing |
-//! | | `b` name in `index.json` | the target that the published view has, written with the first change since |
+//! | | `b` name in `index.json`, or 0 and digest | the target that the published view has, written with the first change since |
 //! | | `f` name, 0, digest as written | an entry of `index.json` that is not ours to understand, as JSON |
 //! | | `x` name in `index.json`, or 0 and digest | what another tool says of the entry: a descriptor as JSON |
 //! | `content` | digest | size, flags |

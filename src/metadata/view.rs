@@ -79,22 +79,16 @@ impl<'a> View<'a> {
     // Repositories and membership.
 
     pub(crate) fn repository(&self, name: &str) -> Result<Option<RepositoryId>> {
-        if name.is_empty() {
-            return Ok(Some(RepositoryId::UNNAMED));
-        }
         self.get(Family::Default, &key::repository_by_name(name))?.map(|row| id_in(&row, 0)).transpose()
     }
 
     pub(crate) fn repository_name(&self, id: RepositoryId) -> Result<Option<String>> {
-        if id == RepositoryId::UNNAMED {
-            return Ok(Some(String::new()));
-        }
         self.get(Family::Default, &key::repository_by_id(id))?
             .map(|row| text(&row).map(str::to_owned))
             .transpose()
     }
 
-    /// Named repositories in byte order of their names.
+    /// Repositories in byte order of their names.
     pub(crate) fn repositories(
         &self,
         after: Option<&str>,
@@ -106,19 +100,25 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The highest id that a repository of this store has.
+    /// The highest id that a repository of this store has, deleted ones with rows left among them.
     pub(crate) fn last_repository(&self) -> Result<RepositoryId> {
-        let mut last = RepositoryId::UNNAMED;
-        let prefix = [tag_byte::REPOSITORY_BY_ID];
-        let mut iterator = self.iterator(Family::Default, ReadOptions::default());
-        iterator.seek_for_prev([tag_byte::REPOSITORY_BY_ID + 1]);
-        if let Some(key) = iterator.key()
-            && key.starts_with(&prefix)
-        {
-            last = id_in(key, 1)?;
+        let mut last = RepositoryId(0);
+        for tag in [tag_byte::REPOSITORY_BY_ID, tag_byte::DELETED] {
+            let mut iterator = self.iterator(Family::Default, ReadOptions::default());
+            iterator.seek_for_prev([tag + 1]);
+            if let Some(key) = iterator.key()
+                && key.starts_with(&[tag])
+            {
+                last = last.max(id_in(key, 1)?);
+            }
+            iterator.status().map_err(|error| engine("read the metadata", error))?;
         }
-        iterator.status().map_err(|error| engine("read the metadata", error))?;
         Ok(last)
+    }
+
+    /// Repositories that are deleted and whose rows are not all gone yet.
+    pub(crate) fn deleted(&self, mut visit: impl FnMut(RepositoryId) -> Visit) -> Result<()> {
+        self.scan(Family::Default, &[tag_byte::DELETED], None, |key, _| visit(id_in(key, 1)?))
     }
 
     pub(crate) fn is_member(&self, repository: RepositoryId, kind: Kind, digest: &Digest) -> Result<bool> {
@@ -285,6 +285,12 @@ impl<'a> View<'a> {
             let (name, digest) = text(rest(key, 1)?)?.rsplit_once('\0').ok_or_else(|| malformed(key))?;
             visit(name, digest, text(value)?)
         })
+    }
+
+    /// The digests, as written, of entries of this name that are not ours to understand.
+    pub(crate) fn foreign_of(&self, name: &str, mut visit: impl FnMut(&str) -> Visit) -> Result<()> {
+        let prefix = key::foreign(name, "");
+        self.scan(Family::Default, &prefix, None, |key, _| visit(text(rest(key, prefix.len())?)?))
     }
 
     /// What another tool says of an entry, as JSON.

@@ -30,9 +30,9 @@ pub struct Descriptor {
     /// Facts about the content, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What the content, an image, runs on.
+    /// What the content, an image, runs on. Boxed because it is rare, and lists of descriptors are long.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<Box<Platform>>,
     /// Where else the content can be had.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -107,7 +107,7 @@ impl<D> Fields<D> {
             size: self.size,
             artifact_type: self.artifact_type,
             annotations: self.annotations,
-            platform: self.platform.map(|Object(platform)| platform),
+            platform: self.platform.map(|Object(platform)| Box::new(platform)),
             urls: self.urls,
             data: self.data,
         }
@@ -208,12 +208,12 @@ mod tests {
         assert_eq!(serde_json::to_string(&plain).unwrap(), format!("{head}}}"));
 
         let mut full = plain.with_annotation("k", "1").with_annotation("k", "2").with_artifact_type("c/d");
-        full.platform = Some(Platform {
+        full.platform = Some(Box::new(Platform {
             os_version: Some("10".into()),
             os_features: vec!["f".into()],
             variant: Some("v8".into()),
             ..Platform::new("linux", "arm64")
-        });
+        }));
         full.urls = vec!["https://example.com/".into()];
         full.data = Some("e30=".into());
         let text = serde_json::to_string(&full).unwrap();
@@ -237,7 +237,7 @@ mod tests {
         }
         let platform =
             read(r#"{"digest":"D","size":7,"platform":{"os":"linux","os.features":null,"features":["x"]}}"#);
-        assert_eq!(platform.unwrap().platform, Some(Platform::new("linux", "")));
+        assert_eq!(platform.unwrap().platform, Some(Box::new(Platform::new("linux", ""))));
     }
 
     #[test]

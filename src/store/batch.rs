@@ -107,6 +107,8 @@ pub(super) struct Parts {
     pub(super) items: Vec<Item>,
     /// Every content once, however many items name it.
     pub(super) sources: BTreeMap<Digest, Source>,
+    /// Why the batch cannot be committed, known before it is.
+    pub(super) refused: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -342,6 +344,9 @@ impl Batch {
     }
 
     fn change_tag(&mut self, repository: &Repository, tag: &Tag, target: Option<Digest>, expect: Expect) {
+        if let Err(error) = self.check_store(repository) {
+            self.parts.refused.get_or_insert(error);
+        }
         self.parts.items.push(Item::Tag {
             repository: repository.name().clone(),
             tag: tag.clone(),

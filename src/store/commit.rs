@@ -45,7 +45,10 @@ type Sources = BTreeMap<Digest, Source>;
 impl Core {
     pub(super) fn commit(&self, parts: Parts) -> Result<Committed> {
         self.check_writable()?;
-        let Parts { items, mut sources } = parts;
+        let Parts { items, mut sources, refused } = parts;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         let mut expected_new = BTreeSet::new();
         loop {
             let reservation = self.prepare(&mut sources, &expected_new)?;

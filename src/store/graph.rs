@@ -161,8 +161,7 @@ impl Referrers<'_> {
         let core = self.repository.store().core();
         let view = core.metadata.view();
         let Some(repository) = self.repository.id(&view)? else { return Ok(page) };
-        let listing = self.listing();
-        if let Some(token) = self.after.as_ref().filter(|token| token.listing != listing) {
+        if let Some(token) = self.after.as_ref().filter(|token| token.listing != self.listing()) {
             return Err(Error::invalid(format!("page token belongs to another listing, token={token}")));
         }
         let scan = ReferrerScan {
@@ -182,7 +181,7 @@ impl Referrers<'_> {
             bytes += json_size(&descriptor);
             let full = page.descriptors.len() >= self.limit || bytes > self.max_bytes;
             if full && !page.descriptors.is_empty() {
-                page.next = Some(PageToken { listing, position: std::mem::take(&mut last) });
+                page.next = Some(PageToken { listing: self.listing(), position: std::mem::take(&mut last) });
                 return Ok(until(true));
             }
             page.descriptors.push(descriptor);
@@ -244,7 +243,11 @@ impl FromStr for PageToken {
         let invalid =
             || Error::invalid(format!("page token is garbled, token={}", crate::digest::excerpt(text)));
         // A listing, and at most type hash, date and sequence behind it.
-        if !text.len().is_multiple_of(2) || text.len() < 24 || text.len() > 64 || !text.is_ascii() {
+        if !text.len().is_multiple_of(2)
+            || text.len() < 24
+            || text.len() > 64
+            || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Err(invalid());
         }
         let mut bytes = Vec::with_capacity(text.len() / 2);

@@ -55,9 +55,10 @@ impl Gauge {
         self.rows.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether it is time to file without waiting for the next publish.
+    /// Whether it is time to file without waiting for the next publish. Not early: filing takes the processors and the disk
+    /// from the commits, and a burst that fits the journal should be over before it begins.
     pub(super) fn is_pressing(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.limit / 4
+        self.bytes.load(Ordering::Relaxed) > self.limit / 4 * 3
     }
 }
 

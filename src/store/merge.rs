@@ -10,6 +10,7 @@ use std::io::{Seek, SeekFrom};
 
 use super::batch::{Expect, Item, Parts};
 use super::report::Report;
+use super::repositories::{stored_name, untagged};
 use super::take_in::{TakeIn, Taken};
 use super::{Core, until};
 use crate::digest::Digest;
@@ -88,6 +89,12 @@ impl Core {
         Ok(found)
     }
 
+    /// Why `index.json` cannot be read, if it cannot.
+    pub(super) fn index_damage(&self) -> Result<Option<Report>> {
+        let fail = |error| Error::io("read index.json", &self.root, error);
+        self.root_dir.open_file(INDEX_FILE).map_err(fail)?.map_or(Ok(None), |file| damage_of(&file))
+    }
+
     /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit.
     pub(super) fn merge_index(&self, file: &File, absence: Absence) -> Result<()> {
         self.signals.view_changed();
@@ -96,12 +103,9 @@ impl Core {
         };
         // Nothing is done before the whole file is known to be readable.
         rewind(file)?;
-        match read_index(file, &mut |_| Ok(())) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                self.report(Report::Damaged { file: INDEX_FILE.into(), reason: error.to_string() });
-                return Ok(());
-            }
-            other => other?,
+        if let Some(damage) = damage_of(file)? {
+            self.report(damage);
+            return Ok(());
         }
         rewind(file)?;
         let mut merge = Merge { core: self, absence, seen: HashSet::new(), group: Group::default() };
@@ -190,8 +194,9 @@ impl Merge<'_> {
         let base = view.base(name)?.unwrap_or(ours);
         // A name that stands twice: the first one counts, as for other readers.
         let first = self.seen.insert(hash(name, ""));
-        let unchanged = ours == Some(*theirs) || base == Some(*theirs);
-        if first && unchanged && self.absence != Absence::Adopt {
+        let untouched = base == Some(*theirs) && ours != base;
+        let known = ours == Some(*theirs) && self.absence != Absence::Adopt;
+        if first && (untouched || known) {
             return Ok(());
         }
         if !self.take(&view, entry, theirs, &repository, name)? {
@@ -218,6 +223,10 @@ impl Merge<'_> {
 
     fn untagged(&mut self, entry: &IndexEntry, digest: &Digest) -> Result<()> {
         let view = self.core.metadata.view();
+        // Removed here since it was published: they list it because it was in the file that they read.
+        if view.base(&untagged(digest))?.is_some() && !is_held(&view, digest)? {
+            return Ok(());
+        }
         if self.absence != Absence::Adopt && is_held(&view, digest)? {
             return Ok(());
         }
@@ -321,9 +330,9 @@ impl Merge<'_> {
     fn find_removed(&mut self) -> Result<()> {
         let core = self.core;
         let view = core.metadata.snapshot();
-        let mut repositories = vec![RepositoryName::unnamed()];
+        let mut repositories = Vec::new();
         view.repositories(None, |name, _| {
-            repositories.push(super::repositories::stored_name(name)?);
+            repositories.push(stored_name(name)?);
             Ok(until(false))
         })?;
         for repository in repositories {
@@ -387,11 +396,21 @@ impl Core {
     }
 }
 
-fn is_held(view: &View<'_>, digest: &Digest) -> Result<bool> {
+fn damage_of(file: &File) -> Result<Option<Report>> {
+    match read_index(file, &mut |_| Ok(())) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Ok(Some(Report::Damaged { file: INDEX_FILE.into(), reason: error.to_string() }))
+        }
+        other => other.map(|()| None),
+    }
+}
+
+/// Whether any repository holds a digest; those that are being deleted do not count.
+pub(super) fn is_held(view: &View<'_>, digest: &Digest) -> Result<bool> {
     let mut held = false;
-    view.holders(digest, |_, _| {
-        held = true;
-        Ok(until(true))
+    view.holders(digest, |id, _| {
+        held = view.repository_name(id)?.is_some();
+        Ok(until(held))
     })?;
     Ok(held)
 }

@@ -164,11 +164,14 @@ impl Options {
         let mut core = Core::new(self, path, root, blobs, metadata);
         core.read_only = true;
         if matches!(core.inspect_index()?, IndexFile::Foreign(_)) {
-            if core.metadata.view().has_fact(fact::CLEAN)? {
+            if let Some(damage) = core.index_damage()? {
+                core.report(damage);
+            } else if core.metadata.view().has_fact(fact::CLEAN)? {
                 // Nothing is known here that the published files do not say.
                 return self.view_layout(path);
+            } else {
+                core.report(Report::Unmerged);
             }
-            core.report(Report::Unmerged);
         }
         core.count_journal()?;
         Ok(core.start())
@@ -241,6 +244,7 @@ impl Core {
         self.journal_ids.store(sequence, std::sync::atomic::Ordering::Relaxed);
         let last = view.last_repository()?.0;
         self.next_repository.store(last.saturating_add(1), std::sync::atomic::Ordering::Relaxed);
+        self.clear_all_deleted()?;
         self.sparse.store(view.has_fact(fact::SPARSE)?, std::sync::atomic::Ordering::Relaxed);
         self.count_journal()
     }

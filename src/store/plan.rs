@@ -287,12 +287,23 @@ impl<'a, 'b> Plan<'a, 'b> {
             && previous != target
         {
             self.put_base(&repository, &tag, previous)?;
+            self.replace_foreign(&repository, &tag)?;
             self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), target.as_ref());
             self.tags.insert((id, tag.clone()), target);
             self.planned.view_changed = true;
         }
         self.planned.committed.tags.push(TagChange { repository, tag, previous, current: target });
         Ok(())
+    }
+
+    /// A name that was kept for another tool, because it could not be followed, is ours from now on.
+    fn replace_foreign(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
+        let name = LayoutName::of(repository, tag);
+        let Self { view, planned, .. } = self;
+        view.foreign_of(&name, |digest| {
+            planned.rows.delete_foreign(&name, digest);
+            Ok(super::until(false))
+        })
     }
 
     /// Remembers what the published view has for this name, with the first change since it was published.

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
-use super::merge::{Absence, IndexFile};
+use super::merge::{Absence, IndexFile, is_held};
 use super::view_entries::write_entries;
 use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,7 +56,7 @@ impl Core {
     /// Writes the view of a snapshot into a private file, synced.
     fn write_index(&self, snapshot: &View<'_>) -> Result<(TempFile, Fingerprint)> {
         let fail = |error| Error::io("write index.json", &self.root, error);
-        let temp = TempFile::create(self.blobs.ingest_dir()?).map_err(fail)?;
+        let temp = TempFile::create_writable(self.blobs.ingest_dir()?).map_err(fail)?;
         let sink = Hashing { temp, digester: Digester::new(Algorithm::Sha256), size: 0 };
         let mut writer = IndexWriter::new(BufWriter::with_capacity(1 << 16, sink)).map_err(fail)?;
         write_entries(snapshot, self, &mut writer)?;
@@ -148,6 +148,7 @@ impl Core {
     }
 
     fn settle(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+        self.settle_untagged(snapshot, names)?;
         let parsed: Vec<_> = names
             .iter()
             .filter_map(|name| match LayoutName::parse(name) {
@@ -170,6 +171,22 @@ impl Core {
                 rows.delete_base(name);
             } else {
                 rows.put_base(name, published.as_ref());
+            }
+        }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+    }
+
+    /// The published view has what the snapshot held, so only what was removed since needs its row.
+    fn settle_untagged(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+        let live = self.metadata.view();
+        let mut rows = self.metadata.rows();
+        for name in names {
+            let Some(digest) = name.strip_prefix('\0').and_then(|digest| digest.parse::<Digest>().ok())
+            else {
+                continue;
+            };
+            if !is_held(snapshot, &digest)? || is_held(&live, &digest)? {
+                rows.delete_base(name);
             }
         }
         if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }

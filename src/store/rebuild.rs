@@ -4,6 +4,7 @@
 //! by its hash, tags and membership by the content that they name.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -15,14 +16,18 @@ use super::open::{Place, look, make_private, refuse_network};
 use super::options::{Durability, Options};
 use super::report::Report;
 use super::repositories::stored_name;
+use super::tags::stored_tag;
 use super::take_in::{TakeIn, Taken};
 use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, until};
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::metadata::{Metadata, RepositoryId, View};
-use crate::oci::{RepositoryName, Tag};
+use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
+
+/// Contents, manifests or tags of the old metadata that are taken over with one commit.
+const GROUP: usize = 256;
 
 /// Journalled content that is filed with one sync.
 const GROUP_BYTES: usize = 8 << 20;
@@ -41,7 +46,7 @@ pub struct RebuildReport {
     pub contents: u64,
     /// Contents that only the old journal had.
     pub salvaged_contents: u64,
-    /// Tags that only the old metadata had, or that they had newer.
+    /// Tags that the old metadata told.
     pub salvaged_tags: u64,
     /// Why nothing or not everything could be read from the old metadata.
     pub lost: Option<String>,
@@ -115,94 +120,20 @@ impl Options {
 }
 
 impl Core {
+    /// The old metadata first, with what they know of the published view, then `index.json` merged into that: so what was
+    /// acknowledged and not yet published stays, and so does what another tool changed.
     fn rebuild_from(&self, old: Option<&Metadata>, report: &mut RebuildReport) -> Result<()> {
         let mut merged = self.publishing.lock();
-        self.merge_foreign(Absence::Adopt, &mut merged)?;
         if let Some(old) = old {
+            let mut taking = TakeOld { core: self, old: &old.view(), group: Parts::default() };
             // Damage beneath a row ends the reading of the old metadata, not the rebuild.
-            if let Err(error) = self.take_old(&old.view(), report) {
-                report.lost.get_or_insert_with(|| error.to_string());
+            if let Err(error) = taking.all(report) {
+                report.lost.get_or_insert_with(|| chain(&error));
             }
         }
+        self.merge_foreign(Absence::Adopt, &mut merged)?;
         self.signals.view_changed();
         self.publish_locked(&mut merged)
-    }
-
-    fn take_old(&self, old: &View<'_>, report: &mut RebuildReport) -> Result<()> {
-        let mut repositories = vec![(RepositoryName::unnamed(), RepositoryId::UNNAMED)];
-        old.repositories(None, |name, id| {
-            repositories.push((stored_name(name)?, id));
-            Ok(until(false))
-        })?;
-        for (repository, id) in &repositories {
-            old.manifests(*id, None, |digest, record| {
-                self.take_old_manifest(repository, &digest, &record.media_type)?;
-                Ok(until(false))
-            })?;
-            old.blobs(*id, None, |digest| {
-                self.take_old_blob(repository, &digest)?;
-                Ok(until(false))
-            })?;
-            old.tags(*id, None, |tag, digest| {
-                report.salvaged_tags += u64::from(self.take_old_tag(repository, tag, digest)?);
-                Ok(until(false))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn take_old_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        media_type: &str,
-    ) -> Result<()> {
-        let view = self.metadata.view();
-        if let Some(id) = view.repository(repository.as_str())?
-            && view.manifest(id, digest)?.is_some()
-        {
-            return Ok(());
-        }
-        let (mut parts, mut reports) = (Parts::default(), Vec::new());
-        // Nothing is granted that the old metadata do not grant themselves: successors have rows of their own there.
-        let mut taking = TakeIn::new(self, &view, &mut parts, repository, &[], &mut reports);
-        let refusal = match taking.manifest_alone(media_type, digest)? {
-            Taken::Yes => return self.commit_taken(parts, true),
-            Taken::Absent(reason) | Taken::Refused(reason) => reason,
-        };
-        self.report(Report::Missing { digest: *digest, reason: refusal });
-        Ok(())
-    }
-
-    fn take_old_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
-        let view = self.metadata.view();
-        if let Some(id) = view.repository(repository.as_str())?
-            && view.holds(id, digest)?
-        {
-            return Ok(());
-        }
-        let (mut parts, mut reports) = (Parts::default(), Vec::new());
-        let mut taking = TakeIn::new(self, &view, &mut parts, repository, &[], &mut reports);
-        match taking.blob(digest)? {
-            Ok(()) => self.commit_taken(parts, true),
-            Err(reason) => {
-                self.report(Report::Missing { digest: *digest, reason });
-                Ok(())
-            }
-        }
-    }
-
-    fn take_old_tag(&self, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<bool> {
-        let view = self.metadata.view();
-        let Some(id) = view.repository(repository.as_str())? else { return Ok(false) };
-        if view.tag(id, tag)? == Some(digest) || view.manifest(id, &digest)?.is_none() {
-            return Ok(false);
-        }
-        let tag: Tag = super::tags::stored_tag(tag)?;
-        let item =
-            Item::Tag { repository: repository.clone(), tag, target: Some(digest), expect: Expect::Any };
-        self.commit(Parts { items: vec![item], ..Parts::default() })?;
-        Ok(true)
     }
 
     fn count(&self, report: &mut RebuildReport) -> Result<()> {
@@ -211,7 +142,7 @@ impl Core {
             report.contents += 1;
             Ok(until(false))
         })?;
-        let mut ids = vec![RepositoryId::UNNAMED];
+        let mut ids = Vec::new();
         view.repositories(None, |_, id| {
             ids.push(id);
             Ok(until(false))
@@ -234,6 +165,102 @@ impl Core {
             report.repositories += u64::from(any || manifests > 0);
         }
         Ok(())
+    }
+}
+
+/// Takes over what the old metadata grant, as far as the files prove it.
+struct TakeOld<'a> {
+    core: &'a Core,
+    old: &'a View<'a>,
+    group: Parts,
+}
+
+impl TakeOld<'_> {
+    fn all(&mut self, report: &mut RebuildReport) -> Result<()> {
+        let old = self.old;
+        let mut repositories = Vec::new();
+        old.repositories(None, |name, id| {
+            repositories.push((stored_name(name)?, id));
+            Ok(until(false))
+        })?;
+        for (repository, id) in &repositories {
+            old.manifests(*id, None, |digest, record| {
+                // Nothing is granted that the old metadata do not grant: successors have rows of their own.
+                self.take(repository, &digest, |taking| {
+                    match taking.manifest_alone(&record.media_type, &digest)? {
+                        Taken::Yes => Ok(None),
+                        Taken::Absent(reason) | Taken::Refused(reason) => Ok(Some(reason)),
+                    }
+                })
+            })?;
+            old.blobs(*id, None, |digest| {
+                self.take(repository, &digest, |taking| Ok(taking.blob(&digest)?.err()))
+            })?;
+        }
+        self.commit()?;
+        for (repository, id) in &repositories {
+            old.tags(*id, None, |tag, digest| {
+                report.salvaged_tags += u64::from(self.tag(repository, tag, digest)?);
+                Ok(until(false))
+            })?;
+        }
+        self.commit()?;
+        self.bases(&repositories)
+    }
+
+    fn take(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        take: impl FnOnce(&mut TakeIn<'_>) -> Result<Option<String>>,
+    ) -> Result<ControlFlow<()>> {
+        let view = self.core.metadata.view();
+        let mut reports = Vec::new();
+        let refusal =
+            take(&mut TakeIn::new(self.core, &view, &mut self.group, repository, &[], &mut reports))?;
+        if let Some(reason) = refusal {
+            self.core.report(Report::Missing { digest: *digest, reason });
+        }
+        if self.group.items.len() >= GROUP {
+            self.commit()?
+        }
+        Ok(until(false))
+    }
+
+    fn tag(&mut self, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<bool> {
+        let view = self.core.metadata.view();
+        let held = match view.repository(repository.as_str())? {
+            Some(id) => view.manifest(id, &digest)?.is_some(),
+            None => false,
+        };
+        if held {
+            let (repository, tag) = (repository.clone(), stored_tag(tag)?);
+            self.group.items.push(Item::Tag { repository, tag, target: Some(digest), expect: Expect::Any });
+        }
+        if self.group.items.len() >= GROUP {
+            self.commit()?
+        }
+        Ok(held)
+    }
+
+    /// The base rows as they were: for tags that are as published none, although they are new to these metadata.
+    fn bases(&mut self, repositories: &[(RepositoryName, RepositoryId)]) -> Result<()> {
+        let mut rows = self.core.metadata.rows();
+        for (repository, id) in repositories {
+            self.old.tags(*id, None, |tag, _| {
+                rows.delete_base(&LayoutName::of(repository, &stored_tag(tag)?));
+                Ok(until(false))
+            })?;
+        }
+        self.old.bases(|name, target| {
+            rows.put_base(name, target.as_ref());
+            Ok(until(false))
+        })?;
+        self.core.write(rows)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.core.commit_taken(std::mem::take(&mut self.group), true)
     }
 }
 

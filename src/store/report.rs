@@ -118,7 +118,7 @@ impl fmt::Display for Report {
             Self::Refused { name, digest, reason } => {
                 write!(f, "not taken from index.json: {name}, {digest}: {reason}")
             }
-            Self::Damaged { file, reason } => write!(f, "{file} was damaged and is written anew: {reason}"),
+            Self::Damaged { file, reason } => write!(f, "{file} is damaged; what it should say is known: {reason}"),
             Self::Missing { digest, reason } => write!(f, "content is damaged: {digest}: {reason}"),
             Self::Absent { digest, manifest } => write!(f, "{manifest} refers to {digest}, which is not here"),
             Self::Copied { checked } => {

@@ -13,8 +13,8 @@ use crate::oci::{LayoutName, Manifest, RepositoryName};
 const CHUNK: usize = 10_000;
 
 impl Store {
-    /// Repositories by pages in byte order of their names: those after `after`, which need not exist. The unnamed one
-    /// comes first, if it holds anything.
+    /// Repositories by pages in byte order of their names, so the unnamed one first: those after `after`, which need not
+    /// exist.
     ///
     /// # Errors
     ///
@@ -26,10 +26,6 @@ impl Store {
         if limit == 0 {
             return Ok(Page::cut(found, 0));
         }
-        if after.is_none() && core.unnamed_holds_anything()? {
-            found.push(RepositoryName::unnamed());
-        }
-        let after = after.filter(|after| !after.is_unnamed());
         view.repositories(after.map(RepositoryName::as_str), |name, _| {
             found.push(stored_name(name)?);
             Ok(until(found.len() > limit))
@@ -40,8 +36,8 @@ impl Store {
     /// Deletes a repository with its tags and its membership; answers whether there was one. Content that no other
     /// repository holds is no longer visible; its bytes stay until a collection takes them.
     ///
-    /// Pushes into it wait; it is gone for readers from the first moment. A crash in the middle leaves a part, which a
-    /// second call deletes.
+    /// It is gone for everybody with one commit; pushes into it wait for that. The work behind it is proportional to what
+    /// the repository held, and the next open finishes what a crash interrupts.
     ///
     /// # Errors
     ///
@@ -49,42 +45,24 @@ impl Store {
     pub fn delete_repository(&self, name: &RepositoryName) -> Result<bool> {
         let core = self.core();
         core.check_writable()?;
-        let _held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
+        let held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
         let Some(id) = core.metadata.view().repository(name.as_str())? else { return Ok(false) };
-        if name.is_unnamed() && !core.unnamed_holds_anything()? {
-            return Ok(false);
-        }
-        core.delete_tags(id, name)?;
-        core.delete_members(id)?;
+        core.remember_published(id, name)?;
         let mut rows = core.metadata.rows();
-        if !name.is_unnamed() {
-            rows.delete_repository(id, name.as_str());
-        }
+        rows.delete_repository(id, name.as_str());
         core.write(rows)?;
         core.repository_epoch.fetch_add(1, Ordering::Release);
         core.signals.committed(true, false);
+        drop(held);
+        core.clear_deleted(id)?;
         Ok(true)
     }
 }
 
 impl Core {
-    fn unnamed_holds_anything(&self) -> Result<bool> {
-        let view = self.metadata.view();
-        let mut any = false;
-        view.manifests(RepositoryId::UNNAMED, None, |_, _| {
-            any = true;
-            Ok(until(true))
-        })?;
-        if !any {
-            view.blobs(RepositoryId::UNNAMED, None, |_| {
-                any = true;
-                Ok(until(true))
-            })?;
-        }
-        Ok(any)
-    }
-
-    fn delete_tags(&self, id: RepositoryId, name: &RepositoryName) -> Result<()> {
+    /// What the published view says of a repository that is about to go, so that an older `index.json` of another tool does
+    /// not bring it back. Harmless if the repository stays after all: it is what the view says.
+    fn remember_published(&self, id: RepositoryId, name: &RepositoryName) -> Result<()> {
         let view = self.metadata.snapshot();
         let mut rows = self.metadata.rows();
         view.tags(id, None, |tag, target| {
@@ -92,19 +70,43 @@ impl Core {
             if view.base(&layout_name)?.is_none() {
                 rows.put_base(&layout_name, Some(&target));
             }
-            rows.move_tag(id, tag, Some(&target), None);
+            self.write_when_full(&mut rows)?;
+            Ok(until(false))
+        })?;
+        view.manifests(id, None, |digest, _| {
+            rows.put_base(&untagged(&digest), Some(&digest));
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
         self.write(rows)
     }
 
-    fn delete_members(&self, id: RepositoryId) -> Result<()> {
+    /// Finishes deletions that a crash interrupted.
+    pub(super) fn clear_all_deleted(&self) -> Result<()> {
+        let mut deleted = Vec::new();
+        self.metadata.view().deleted(|id| {
+            deleted.push(id);
+            Ok(until(false))
+        })?;
+        deleted.into_iter().try_for_each(|id| self.clear_deleted(id))
+    }
+
+    /// Removes the rows of a repository that nobody can find any more.
+    fn clear_deleted(&self, id: RepositoryId) -> Result<()> {
         let view = self.metadata.snapshot();
         let mut rows = self.metadata.rows();
+        view.tags(id, None, |tag, target| {
+            rows.move_tag(id, tag, Some(&target), None);
+            self.write_when_full(&mut rows)?;
+            Ok(until(false))
+        })?;
         view.manifests(id, None, |digest, record| {
-            if let Some(manifest) = self.parse_stored(&view, &record.media_type, &digest)? {
-                Self::delete_edges(&mut rows, &view, id, &digest, &record, &manifest)?;
+            match self.parse_stored(&view, &record.media_type, &digest) {
+                Ok(Some(manifest)) => Self::delete_edges(&mut rows, &view, id, &digest, &record, &manifest)?,
+                Ok(None) => {}
+                // Edges of a repository that is gone are never looked at; only their bytes stay.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
             }
             rows.delete_member(id, Kind::Manifest, &digest);
             self.write_when_full(&mut rows)?;
@@ -115,6 +117,7 @@ impl Core {
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
+        rows.forget_deleted(id);
         self.write(rows)
     }
 
@@ -162,6 +165,11 @@ impl Core {
         }
         Ok(RepositoryId(id))
     }
+}
+
+/// Under which an untagged manifest has its base row. No entry can be named so.
+pub(super) fn untagged(digest: &Digest) -> String {
+    format!("\0{digest}")
 }
 
 /// A name out of the metadata, which only ever took valid ones.

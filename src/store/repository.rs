@@ -53,9 +53,6 @@ impl Repository {
 
     /// The id, when the repository exists.
     pub(super) fn id(&self, view: &View<'_>) -> Result<Option<RepositoryId>> {
-        if self.name.is_unnamed() {
-            return Ok(Some(RepositoryId::UNNAMED));
-        }
         let epoch = self.store.core().repository_epoch.load(Ordering::Acquire);
         let cached = self.cached.load(Ordering::Relaxed);
         let (cached_epoch, id) = (cached >> 32, cached & u64::from(u32::MAX));

@@ -5,14 +5,15 @@
 use std::io::Write;
 
 use super::publish::vanished;
+use super::report::Report;
 use super::repositories::stored_name;
 use super::tags::stored_tag;
 use super::{Core, until};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Kind, ManifestRecord, RepositoryId, View};
 use crate::oci::layout::{MEMBERSHIP, REF_NAME};
-use crate::oci::{Descriptor, IndexWriter, LayoutName, Membership, RepositoryName, Role};
+use crate::oci::{Descriptor, IndexWriter, LayoutName, Manifest, Membership, RepositoryName, Role};
 
 /// Writes all entries of a view, in order: tags by repository and name, untagged manifests, entries of other tools.
 pub(super) fn write_entries<W: Write>(
@@ -39,7 +40,6 @@ impl<W: Write> Entries<'_, W> {
         &mut self,
         mut visit: impl FnMut(&mut Self, RepositoryId, &RepositoryName) -> Result<()>,
     ) -> Result<()> {
-        visit(self, RepositoryId::UNNAMED, &RepositoryName::unnamed())?;
         let view = self.view;
         view.repositories(None, |name, id| {
             visit(self, id, &stored_name(name)?)?;
@@ -76,15 +76,21 @@ impl<W: Write> Entries<'_, W> {
         let mut speaks = true;
         self.view.holders(digest, |other, kind| {
             if other != id && kind == Kind::Manifest {
-                let first = match self.view.manifest(other, digest)? {
-                    Some(record) => other < id && self.needs_entry(other, digest, &record)?,
-                    None => false,
-                };
-                speaks = !first && !self.is_tagged(other, digest)?;
+                speaks = !self.is_said_by(other, id, digest)?;
             }
             Ok(until(!speaks))
         })?;
         Ok(speaks)
+    }
+
+    /// Whether another repository lists a manifest: with a tag, or because it comes before this one.
+    fn is_said_by(&self, other: RepositoryId, id: RepositoryId, digest: &Digest) -> Result<bool> {
+        // One that is being deleted says nothing.
+        if self.view.repository_name(other)?.is_none() {
+            return Ok(false);
+        }
+        let Some(record) = self.view.manifest(other, digest)? else { return Ok(false) };
+        Ok(self.is_tagged(other, digest)? || (other < id && self.needs_entry(other, digest, &record)?))
     }
 
     fn is_tagged(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
@@ -167,11 +173,17 @@ impl<W: Write> Entries<'_, W> {
     /// What a repository does not hold of what a manifest refers to.
     fn lacking(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<Vec<Digest>> {
         let mut lacking = Vec::new();
-        if let Some(manifest) = self.core.parse_stored(self.view, &record.media_type, digest)? {
-            for child in manifest.successors() {
-                if !self.view.holds(id, &child.descriptor.digest)? {
-                    lacking.push(child.descriptor.digest);
-                }
+        let manifest = match self.core.parse_stored(self.view, &record.media_type, digest) {
+            // What one damaged manifest refers to cannot be told; everything else must be published all the same.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.core.report(Report::Missing { digest: *digest, reason: error.to_string() });
+                return Ok(lacking);
+            }
+            other => other?,
+        };
+        for child in manifest.iter().flat_map(Manifest::successors) {
+            if !self.view.holds(id, &child.descriptor.digest)? {
+                lacking.push(child.descriptor.digest);
             }
         }
         Ok(lacking)

@@ -43,10 +43,19 @@ impl TempFile {
 
     /// Creates an empty one. `dir` must be on the filesystem of the later name.
     pub(crate) fn create(dir: &Dir) -> io::Result<Self> {
+        Self::create_with(dir, 0o444)
+    }
+
+    /// As [`TempFile::create`], for a file that others may write in place once it has its name.
+    pub(crate) fn create_writable(dir: &Dir) -> io::Result<Self> {
+        Self::create_with(dir, 0o644)
+    }
+
+    fn create_with(dir: &Dir, mode: u32) -> io::Result<Self> {
         loop {
             fault::point(Call::CreateTemp, dir.path())?;
             let name = random_name();
-            match dir.create_new(&name, 0o444) {
+            match dir.create_new(&name, mode) {
                 Ok(file) => {
                     let sync = AtomicU8::new(UNSYNCED);
                     return Ok(Self { dir: dir.clone(), name, file: Some(file), sync });

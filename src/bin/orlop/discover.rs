@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{ArgMatches, Command, value_parser};
 use orlop::oci::Descriptor;
-use orlop::{Digest, Repository};
+use orlop::{Digest, Referrers, Repository};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
@@ -99,26 +99,31 @@ impl Walk<'_> {
         let view = View::new(self.target.by_digest(self.repository.name(), &descriptor.digest), descriptor);
         let total = total_size(self.repository, descriptor)?;
         let mut referrers = Vec::new();
-        for referrer in self.referrers(&descriptor.digest)? {
-            if depth == 0 {
-                self.is_cut = true;
-                break;
-            }
-            if self.seen.insert(referrer.digest) {
-                referrers.push(self.node(&referrer, depth - 1)?);
+        if depth == 0 {
+            self.is_cut |= !self.query(&descriptor.digest).limit(1).page()?.descriptors.is_empty();
+        } else {
+            for referrer in self.referrers(&descriptor.digest)? {
+                if self.seen.insert(referrer.digest) {
+                    referrers.push(self.node(&referrer, depth - 1)?);
+                }
             }
         }
         Ok(Node { view, referrers, total })
+    }
+
+    fn query<'a>(&'a self, subject: &Digest) -> Referrers<'a> {
+        let query = self.repository.referrers(subject);
+        match self.artifact_type {
+            Some(artifact_type) => query.artifact_type(artifact_type),
+            None => query,
+        }
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Failure> {
         let mut descriptors = Vec::new();
         let mut after = None;
         loop {
-            let mut query = self.repository.referrers(subject).limit(PAGE);
-            if let Some(artifact_type) = self.artifact_type {
-                query = query.artifact_type(artifact_type);
-            }
+            let mut query = self.query(subject).limit(PAGE);
             if let Some(token) = &after {
                 query = query.after(token);
             }

@@ -298,8 +298,9 @@ fn descriptors() -> impl Strategy<Value = Descriptor> {
     (any::<[u8; 4]>(), size, annotations, platform, urls, prop::option::of(any::<String>())).prop_map(
         |(seed, size, annotations, platform, urls, text)| Descriptor {
             annotations,
-            platform: platform
-                .map(|(os, architecture, variant)| Platform { variant, ..Platform::new(os, architecture) }),
+            platform: platform.map(|(os, architecture, variant)| {
+                Box::new(Platform { variant, ..Platform::new(os, architecture) })
+            }),
             urls,
             artifact_type: text.clone(),
             data: text,

@@ -1,0 +1,27 @@
+//! The store from outside: what the public API promises, and what other tools find in the directory.
+//!
+//! What is on disk is judged by a reader of its own (`support::Layout`), which shares no code with the crate.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests play the other tools and the damage"
+)]
+#![expect(clippy::cast_possible_truncation, reason = "sizes here are small")]
+
+mod batch;
+mod content;
+mod crash;
+mod errors;
+mod foreign;
+mod graph;
+mod manifests;
+mod model;
+mod options;
+mod publish;
+mod readonly;
+mod rebuild;
+mod repositories;
+mod support;
+mod tags;
