@@ -1,10 +1,8 @@
 //! Value encodings. Pure; every record starts with a byte of its own version, and decoding never panics.
 
-use std::collections::BTreeMap;
-
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::oci::Descriptor;
+use crate::oci::{Annotations, Descriptor};
 
 const VERSION: u8 = 0;
 
@@ -87,7 +85,7 @@ impl ReferrerRecord {
         let Descriptor { media_type, digest, size, artifact_type, annotations, .. } = &self.descriptor;
         let mut inline = Vec::new();
         put_number(&mut inline, annotations.len() as u64);
-        for (key, value) in annotations {
+        for (key, value) in annotations.iter() {
             put_text(&mut inline, key);
             put_text(&mut inline, value);
         }
@@ -270,9 +268,9 @@ impl<'a> Input<'a> {
         Ok(digest)
     }
 
-    fn annotations(&mut self) -> Result<BTreeMap<String, String>> {
+    fn annotations(&mut self) -> Result<Annotations> {
         let count = self.number()?;
-        let mut annotations = BTreeMap::new();
+        let mut annotations = Annotations::with_capacity(usize::try_from(count).unwrap_or_default().min(16));
         for _ in 0..count {
             let key = self.text()?.to_owned();
             annotations.insert(key, self.text()?.to_owned());
@@ -292,7 +290,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn referrer(annotations: BTreeMap<String, String>) -> ReferrerRecord {
+    fn referrer(annotations: Annotations) -> ReferrerRecord {
         let mut descriptor = Descriptor::new("application/x", Digest::of(b"d"), 300);
         descriptor.artifact_type = Some(String::new());
         descriptor.annotations = annotations;
@@ -301,7 +299,7 @@ mod tests {
 
     #[test]
     fn large_annotations_leave_the_row() {
-        let record = referrer(BTreeMap::from([("k".into(), "v".repeat(INLINE_ANNOTATIONS))]));
+        let record = referrer(Annotations::from([("k".into(), "v".repeat(INLINE_ANNOTATIONS))]));
         let row = record.encode();
         assert!(row.len() < 200, "{}", row.len());
         let read = ReferrerRecord::decode(&row).unwrap();

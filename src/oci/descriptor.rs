@@ -1,6 +1,5 @@
 //! Descriptors: what points to content (image-spec, `descriptor.md`).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -8,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize as DeserializeDerive, Serialize};
 
+use super::Annotations;
 use crate::digest::Digest;
 
 /// Points to content: its media type, digest and size, and what is said about it.
@@ -28,8 +28,8 @@ pub struct Descriptor {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Facts about the content, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
     /// What the content, an image, runs on. Boxed because it is rare, and lists of descriptors are long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Box<Platform>>,
@@ -50,7 +50,7 @@ impl Descriptor {
             digest,
             size,
             artifact_type: None,
-            annotations: BTreeMap::new(),
+            annotations: Annotations::new(),
             platform: None,
             urls: Vec::new(),
             data: None,
@@ -91,7 +91,7 @@ pub(super) struct Fields<D> {
     pub(super) size: u64,
     pub(super) artifact_type: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) annotations: Annotations,
     pub(super) platform: Option<Object<Platform>>,
     #[serde(default, deserialize_with = "or_default")]
     pub(super) urls: Vec<String>,

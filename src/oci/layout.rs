@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::descriptor::{Fields, Object, Platform};
 use super::json::{self, BOM};
-use super::{Descriptor, RepositoryName, Tag};
+use super::{Annotations, Descriptor, RepositoryName, Tag};
 use crate::digest::{Digest, excerpt};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -73,7 +73,7 @@ pub struct IndexEntry {
     /// What the artifact is.
     pub artifact_type: Option<String>,
     /// Facts about the content, by name.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Annotations,
     /// What the content, an image, runs on.
     pub platform: Option<Platform>,
     /// The whole entry in JSON, exactly as it is written.

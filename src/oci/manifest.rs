@@ -1,13 +1,11 @@
 //! Manifests: what a store has to know of them, and what they point to.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::descriptor::{Fields, Object, or_default};
 use super::media_type::{self, ManifestKind};
-use super::{Descriptor, json};
+use super::{Annotations, Descriptor, json};
 use crate::digest::{Digest, excerpt};
 use crate::error::{Error, Result};
 
@@ -74,7 +72,7 @@ pub struct Manifest {
     media_type: String,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
-    annotations: BTreeMap<String, String>,
+    annotations: Annotations,
     successors: Vec<Successor>,
     foreign: Vec<String>,
 }
@@ -104,7 +102,7 @@ impl Manifest {
             media_type: media_type.into(),
             artifact_type: None,
             subject: None,
-            annotations: BTreeMap::new(),
+            annotations: Annotations::new(),
             successors: Vec::new(),
             foreign: Vec::new(),
         };
@@ -219,7 +217,7 @@ impl Manifest {
 
     /// The annotations of the manifest itself.
     #[must_use]
-    pub fn annotations(&self) -> &BTreeMap<String, String> {
+    pub fn annotations(&self) -> &Annotations {
         &self.annotations
     }
 
@@ -275,7 +273,7 @@ struct Document {
     fs_layers: Option<IgnoredAny>,
     subject: Option<RawDescriptor>,
     #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<String, String>,
+    annotations: Annotations,
 }
 
 impl Document {

@@ -4,6 +4,7 @@
 //! Sources: the OCI image-spec and distribution-spec, Docker's image manifest version 2 schema 2, the ORAS artifact
 //! manifest, and the OCI artifact manifest of image-spec 1.1.0-rc2.
 
+mod annotations;
 mod descriptor;
 pub(crate) mod json;
 pub mod layout;
@@ -11,6 +12,7 @@ mod manifest;
 pub mod media_type;
 mod reference;
 
+pub use annotations::Annotations;
 pub use descriptor::{Descriptor, Platform};
 pub use layout::{IndexEntry, IndexWriter, LayoutName, Membership, read_index};
 pub use manifest::{MAX_MANIFEST_SIZE, MAX_SUCCESSORS, Manifest, Role, Successor};

@@ -390,7 +390,7 @@ impl Core {
             let mut rows = self.metadata.rows();
             rows.delete_fact(fact::CLEAN);
             // Not synced: the log keeps it ahead of everything that is.
-            rows.commit(false).map_err(|error| self.poison(error))?;
+            rows.commit(false).map_err(|error| self.indeterminate(error))?;
         }
         Ok(clean)
     }

@@ -256,6 +256,13 @@ impl Core {
         error.with_kind(ErrorKind::Indeterminate)
     }
 
+    /// Latches a failed write of rows, whatever the cause: the log may hold them all the same.
+    #[cold]
+    fn indeterminate(&self, error: Error) -> Error {
+        let _ = self.poison.set(error.to_string());
+        error.with_kind(ErrorKind::Indeterminate)
+    }
+
     fn durable(&self) -> bool {
         self.options.durability == Durability::Power
     }

@@ -173,7 +173,7 @@ impl Core {
                 rows.put_base(name, published.as_ref());
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.indeterminate(error)) }
     }
 
     /// The published view has what the snapshot held, so only what was removed since needs its row.
@@ -189,7 +189,7 @@ impl Core {
                 rows.delete_base(name);
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.indeterminate(error)) }
     }
 
     /// Whether `index.json` is the file that this store wrote last; looked at by its stat, and hashed only when that

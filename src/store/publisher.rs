@@ -9,25 +9,33 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Core;
 use super::options::Publish;
-use crate::error::ErrorKind;
+use crate::error::Result;
 
 /// Publishing may take one part in so many of the time.
 const SHARE: u32 = 20;
-/// The journal is looked at this often, whatever the publish mode.
-const TICK: Duration = Duration::from_millis(20);
 /// After a failure, the next try waits this long.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What commits tell the publisher. Commits set flags and wake nobody; the publisher looks at them from time to time.
+/// What commits tell the publisher. They set flags; only the first change after a publish wakes it.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     /// Something was committed that a plain reader of the layout does not see yet.
     dirty: AtomicBool,
     /// `index.json` is not what the store holds.
     view: AtomicBool,
+    /// The journal is filling up.
     pressing: AtomicBool,
     stop: Mutex<bool>,
     wake: Condvar,
+}
+
+/// Why the publisher woke.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wake {
+    Stop,
+    Press,
+    Dirty,
+    Time,
 }
 
 impl Signals {
@@ -35,7 +43,7 @@ impl Signals {
         if view_changed {
             self.view.store(true, Ordering::Release);
         }
-        self.dirty.store(true, Ordering::Release);
+        self.raise(&self.dirty);
         if pressing {
             self.press();
         }
@@ -43,9 +51,7 @@ impl Signals {
 
     /// The journal is filling up.
     pub(super) fn press(&self) {
-        if !self.pressing.swap(true, Ordering::AcqRel) {
-            self.wake.notify_all();
-        }
+        self.raise(&self.pressing);
     }
 
     /// Whether `index.json` has to be written; the caller writes it from a snapshot taken after this.
@@ -56,16 +62,38 @@ impl Signals {
 
     pub(super) fn view_changed(&self) {
         self.view.store(true, Ordering::Release);
-        self.dirty.store(true, Ordering::Release);
+        self.raise(&self.dirty);
     }
 
-    /// Sleeps, unless the store closes: then true.
-    fn pause(&self, duration: Duration) -> bool {
-        let mut stop = self.stop.lock();
-        if !*stop {
-            self.wake.wait_for(&mut stop, duration);
+    fn raise(&self, flag: &AtomicBool) {
+        if !flag.swap(true, Ordering::AcqRel) {
+            // With the lock held, so that the publisher is either before its look at the flag or asleep.
+            let _stop = self.stop.lock();
+            self.wake.notify_all();
         }
-        *stop
+    }
+
+    /// Sleeps until something is to be done, at most until `end`. Changes alone wake only with `dirty`.
+    fn sleep(&self, dirty: bool, end: Option<Instant>) -> Wake {
+        let mut stop = self.stop.lock();
+        loop {
+            if *stop {
+                return Wake::Stop;
+            }
+            if self.pressing.swap(false, Ordering::AcqRel) {
+                return Wake::Press;
+            }
+            if dirty && self.dirty.load(Ordering::Acquire) {
+                return Wake::Dirty;
+            }
+            match end {
+                Some(end) if Instant::now() >= end => return Wake::Time,
+                Some(end) => {
+                    self.wake.wait_until(&mut stop, end);
+                }
+                None => self.wake.wait(&mut stop),
+            }
+        }
     }
 }
 
@@ -100,42 +128,45 @@ impl Publisher {
 
 fn run(core: &Core) {
     let signals = &core.signals;
-    let mut due = Instant::now();
+    let Publish::Interval(interval) = core.options.publish else {
+        // Nothing is published before the close, but a full journal still has to go somewhere.
+        while signals.sleep(false, None) != Wake::Stop {
+            attempt(core, Core::file_journal);
+        }
+        return;
+    };
+    let mut earliest = Instant::now();
     loop {
-        if signals.pause(TICK) {
-            return;
-        }
-        if signals.pressing.swap(false, Ordering::AcqRel) && !attempt(core, Core::file_journal) {
-            continue;
-        }
-        let Publish::Interval(interval) = core.options.publish else { continue };
-        if !signals.dirty.load(Ordering::Acquire) || Instant::now() < due {
-            continue;
+        match signals.sleep(true, None) {
+            Wake::Stop => return,
+            Wake::Press => {
+                attempt(core, Core::file_journal);
+                continue;
+            }
+            Wake::Dirty | Wake::Time => {}
         }
         // The first change after a quiet time waits one interval, so that what comes with it is published with it.
-        if signals.pause(interval) {
-            return;
+        let end = earliest.max(Instant::now() + interval);
+        loop {
+            match signals.sleep(false, Some(end)) {
+                Wake::Stop => return,
+                Wake::Press => attempt(core, Core::file_journal),
+                Wake::Dirty | Wake::Time => break,
+            }
         }
         let start = Instant::now();
-        if attempt(core, Core::publish) {
-            let took = start.elapsed();
-            due = Instant::now() + interval.max(took * (SHARE - 1)).saturating_sub(interval);
-        }
+        attempt(core, Core::publish);
+        earliest = Instant::now() + start.elapsed() * (SHARE - 1);
     }
 }
 
-/// False when it failed, after a pause. A failure loses nothing: the journal has what has no file yet, and the next
-/// flush, close or open meets the same failure and tells it.
-fn attempt(core: &Core, action: impl Fn(&Core) -> crate::error::Result<()>) -> bool {
-    match action(core) {
-        Ok(()) => true,
-        Err(error) => {
-            core.signals.view_changed();
-            if error.kind() != ErrorKind::Poisoned {
-                core.signals.pause(PAUSE);
-            }
-            core.signals.pause(PAUSE);
-            false
-        }
+/// A failure loses nothing: the journal has what has no file yet, and the next flush, close or open meets the same failure
+/// and tells it. The next try waits.
+fn attempt(core: &Core, action: impl Fn(&Core) -> Result<()>) {
+    if action(core).is_err() {
+        let end = Instant::now() + PAUSE;
+        // A request to stop stays; one to file comes again with the next commit.
+        while matches!(core.signals.sleep(false, Some(end)), Wake::Press) {}
+        core.signals.view_changed();
     }
 }

@@ -154,7 +154,7 @@ impl Core {
         if rows.is_empty() {
             return Ok(());
         }
-        rows.commit(self.durable()).map_err(|error| self.poison(error))
+        rows.commit(self.durable()).map_err(|error| self.indeterminate(error))
     }
 
     /// An id that no repository of this store ever had.

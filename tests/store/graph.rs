@@ -290,7 +290,7 @@ fn large_annotations_come_back_whole() {
     let small = referrer(&subject, SIG, "small").push(&here, &[]);
     let page = here.referrers(&subject.digest()).page().unwrap();
     assert_eq!(page.descriptors.len(), 2);
-    assert_eq!(page.descriptors[0].annotations["huge"].len(), huge.len());
+    assert_eq!(page.descriptors[0].annotations.get("huge").unwrap().len(), huge.len());
     assert_eq!(
         paged(&here, &subject.digest(), None, Order::Insertion, 10, 10_000),
         [artifact.digest(), small]

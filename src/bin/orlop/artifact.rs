@@ -78,7 +78,7 @@ impl Entry {
         let size = session::metadata(&self.path)?.len();
         let content = store.ingest_file(&self.path, &Expected::default().with_size(size))?;
         let mut descriptor = Descriptor::new(self.media_type, batch.push(repository, content)?, size);
-        descriptor.annotations = self.annotations;
+        descriptor.annotations = self.annotations.into_iter().collect();
         Ok(descriptor)
     }
 }
@@ -289,7 +289,7 @@ impl Plan {
         let existed = committed.pushed.iter().take(files).filter(|pushed| pushed.existed).count();
         let mut descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, digest, size);
         descriptor.artifact_type = artifact_type.or(Some(config.media_type));
-        descriptor.annotations = self.annotations;
+        descriptor.annotations = self.annotations.into_iter().collect();
         Ok(Stored { descriptor, files, existed, bytes })
     }
 }

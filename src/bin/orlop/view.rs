@@ -1,8 +1,8 @@
 //! Manifests as the verbs show them: JSON with the names that oras uses, and sizes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use orlop::oci::{Descriptor, Role};
+use orlop::oci::{Annotations, Descriptor, Role};
 use orlop::{Digest, Repository};
 use serde::Serialize;
 
@@ -16,8 +16,8 @@ pub(crate) struct View {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub(crate) annotations: Annotations,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) artifact_type: Option<String>,
 }

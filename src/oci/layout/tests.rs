@@ -297,7 +297,7 @@ fn descriptors() -> impl Strategy<Value = Descriptor> {
     let size = 0..i64::MAX.unsigned_abs();
     (any::<[u8; 4]>(), size, annotations, platform, urls, prop::option::of(any::<String>())).prop_map(
         |(seed, size, annotations, platform, urls, text)| Descriptor {
-            annotations,
+            annotations: annotations.into_iter().collect(),
             platform: platform.map(|(os, architecture, variant)| {
                 Box::new(Platform { variant, ..Platform::new(os, architecture) })
             }),

@@ -51,7 +51,7 @@ fn image() {
     assert_eq!(manifest.subject(), Some(&Descriptor::new("s/t", of("subject"), 7)));
     assert_eq!(manifest.config(), Some(&Descriptor::new("c/d", of("config"), 6)));
     assert_eq!(manifest.annotations().len(), 2);
-    assert_eq!(manifest.annotations()["K"], "v");
+    assert_eq!(manifest.annotations().get("K").map(String::as_str), Some("v"));
     assert!(manifest.foreign().is_empty());
     let expected = [
         (Role::Config, of("config")),
