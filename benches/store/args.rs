@@ -32,7 +32,7 @@ impl Args {
         let mut args = Self {
             quick: false,
             only: Vec::new(),
-            dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-store"),
+            dir: PathBuf::new(),
             scale: 1.0,
             rounds: None,
             keep: false,
@@ -55,6 +55,15 @@ impl Args {
                 "--bench" => {} // cargo's own
                 other => return Err(format!("unknown option, option={other}").into()),
             }
+        }
+        if args.dir.as_os_str().is_empty() {
+            // Two runs at a time must not meet; one that keeps its stores must find them again.
+            let own = if args.keep {
+                "bench-store".to_owned()
+            } else {
+                format!("bench-store-{}", std::process::id())
+            };
+            args.dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(own);
         }
         if !(args.scale.is_finite() && args.scale > 0.0) {
             return Err(format!("scale must be above zero, scale={}", args.scale).into());

@@ -99,12 +99,15 @@ impl Run {
     }
 }
 
-/// Deletes what was put aside under `dir`; for the end of the harness.
+/// Deletes what was put aside under `dir`, and `dir` if nothing else is there; for the end of the harness.
 pub(crate) fn empty_trash(dir: &Path) -> Outcome<()> {
     match fs::remove_dir_all(dir.join(TRASH)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
     }
+    // Somebody's own directory may hold more.
+    let _ = fs::remove_dir(dir);
+    Ok(())
 }
 
 /// Microseconds per operation.

@@ -87,9 +87,11 @@ impl Line {
         }
     }
 
-    /// Adds a figure.
+    /// Adds a figure, if there is one: a run for memory leaves the floor out.
     pub(crate) fn detail(mut self, name: &str, value: f64) -> Self {
-        self.details.insert(name.to_owned(), round(value));
+        if value.is_finite() {
+            self.details.insert(name.to_owned(), round(value));
+        }
         self
     }
 

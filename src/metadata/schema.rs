@@ -25,8 +25,8 @@
 //! bytes big-endian. `docs/format.md` has the bytes of the values.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
-    InfoLogger, LogLevel, LruCacheOptions, Options, SliceTransform, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, DataBlockIndexType,
+    InfoLogger, LogLevel, Options, SliceTransform, WriteBufferManager,
 };
 
 use super::key::GRAPH_PREFIX;
@@ -61,9 +61,15 @@ impl Family {
 
 /// Blocks, filters and (through the manager) memory tables share this much.
 const CACHE: usize = 32 << 20;
-const CACHE_SHARD_BITS: i32 = 2;
-/// All memory tables together; charged to the cache.
-const WRITE_BUFFERS: usize = 16 << 20;
+/// About the size of what is cached: blocks of 4 KiB.
+const CACHE_ENTRY: usize = 4096;
+/// The journal's blocks are read once, by filing, and would drive out what is read again.
+const JOURNAL_CACHE: usize = 1 << 20;
+/// Small tables have small filters and indexes, which come and go in the cache by the part that is used. A filter that
+/// does not fit is read from the disk and checked at every look-up.
+const TABLE: u64 = 8 << 20;
+/// All memory tables together; charged to the cache. The journal's three and some of the others.
+const WRITE_BUFFERS: usize = 32 << 20;
 const WRITE_BUFFER: usize = 4 << 20;
 /// The log may hold this much before its oldest families are flushed: more than the journal, since a flush in the middle
 /// of a burst stalls it. Bounds the replay at open, and what a read-only view of a live store keeps in memory.
@@ -103,12 +109,8 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
 }
 
 pub(super) fn cache() -> Cache {
-    let mut options = LruCacheOptions::default();
-    options.set_capacity(CACHE);
-    // The default of 64 shards leaves half a MiB for each, and a filter that does not fit its shard is read from the disk
-    // and checked at every look-up.
-    options.set_num_shard_bits(CACHE_SHARD_BITS);
-    Cache::new_lru_cache_opts(&options)
+    // One shard without a lock. The default cache has 64, and half a MiB is too little for a filter.
+    Cache::new_hyper_clock_cache(CACHE, CACHE_ENTRY)
 }
 
 pub(super) fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
@@ -126,23 +128,21 @@ fn settings(family: Family, cache: &Cache) -> Options {
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_format_version(6);
-    // Filters and indexes in parts: a look-up in a large store needs one part in memory, not all of it.
-    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    blocks.set_partition_filters(true);
-    blocks.set_metadata_block_size(8 << 10);
-    blocks.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_write_buffer_size(WRITE_BUFFER);
     options.set_max_write_buffer_number(2);
+    options.set_target_file_size_base(TABLE);
     options.set_compression_type(DBCompressionType::Lz4);
     match family {
         // Digests do not repeat, so compression of what is keyed by them finds nothing; and look-ups want small blocks.
         Family::Content => {
+            blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
             options.set_compression_type(DBCompressionType::None);
             options.set_memtable_whole_key_filtering(true);
             options.set_memtable_prefix_bloom_ratio(0.05);
         }
         Family::Journal => {
+            blocks.set_block_cache(&Cache::new_lru_cache(JOURNAL_CACHE));
             options.set_compression_type(DBCompressionType::None);
             options.set_write_buffer_size(2 * WRITE_BUFFER);
             options.set_max_write_buffer_number(3);
@@ -155,7 +155,8 @@ fn settings(family: Family, cache: &Cache) -> Options {
             // Every table is one more place for a scan to look.
             options.set_level_zero_file_num_compaction_trigger(3);
         }
-        Family::Default | Family::Members => {}
+        Family::Members => blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash),
+        Family::Default => {}
     }
     options.set_block_based_table_factory(&blocks);
     options

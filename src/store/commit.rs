@@ -49,15 +49,23 @@ impl Core {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        let mut expected_new = BTreeSet::new();
+        // A guess without locks: what is new has to be prepared before they are taken.
+        let mut seen = self.metadata.next_sequence();
+        let mut expected_new = self.find_new(&sources)?;
         loop {
             let reservation = self.prepare(&mut sources, &expected_new)?;
             let held = self.lock_for(&items, &sources, &expected_new)?;
+            let now = self.metadata.next_sequence();
+            if now == seen {
+                // Nothing was written since the guess, so under the locks it is the truth.
+                return self.apply(items, sources, &expected_new, reservation, held);
+            }
             let new = self.find_new(&sources)?;
             // What is new was not prepared, and its stripe is held shared only. The set grows in each round.
             if new.is_subset(&expected_new) {
                 return self.apply(items, sources, &new, reservation, held);
             }
+            seen = now;
             expected_new.extend(new);
         }
     }

@@ -157,7 +157,7 @@ impl Referrers<'_> {
     ///
     /// `Invalid` for a token of another listing; `Io`, `Corrupt`.
     pub fn page(&self) -> Result<ReferrersPage> {
-        let mut page = ReferrersPage { descriptors: Vec::new(), next: None };
+        let mut page = ReferrersPage { descriptors: Vec::with_capacity(self.limit.min(8)), next: None };
         let core = self.repository.store().core();
         let view = core.metadata.view();
         let Some(repository) = self.repository.id(&view)? else { return Ok(page) };
