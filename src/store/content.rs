@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, View};
 
 /// Content of at least this many bytes is mapped; below it, one read costs less than a mapping and its page faults.
-const MAP_THRESHOLD: u64 = 128 << 10;
+const MAP_THRESHOLD: u64 = 256 << 10;
 
 /// Filing may move content from the journal to its file between two looks, and a push may bring it back; a third
 /// round that finds neither means that the file is not there.

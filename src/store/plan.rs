@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, View, fact};
 use crate::oci::{Descriptor, LayoutName, RepositoryName, Role, Tag, media_type};
 
+/// Bytes that the rows of a content take in a batch, beside the content.
+const ROWS_OF_CONTENT: usize = 320;
+
 /// Absent successors named in an error; the rest is counted.
 const NAMED: usize = 5;
 
@@ -79,7 +82,11 @@ impl<'a, 'b> Plan<'a, 'b> {
         sources: &'b BTreeMap<Digest, Source>,
         new: &'b BTreeSet<Digest>,
     ) -> Self {
-        let mut rows = core.metadata.rows();
+        let size = |digest: &Digest| match sources.get(digest) {
+            Some(Source::Inline(bytes)) => bytes.len() + ROWS_OF_CONTENT,
+            _ => ROWS_OF_CONTENT,
+        };
+        let mut rows = core.metadata.rows_of(new.iter().map(size).sum());
         for digest in new {
             let Some(source) = sources.get(digest) else { continue };
             let unverified = matches!(source, Source::InPlace { unverified: true, .. });

@@ -54,6 +54,11 @@ impl Signals {
         self.raise(&self.pressing);
     }
 
+    /// Whether the journal is filling up, asked once: who asks files it.
+    pub(super) fn take_press(&self) -> bool {
+        self.pressing.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether `index.json` has to be written; the caller writes it from a snapshot taken after this.
     pub(super) fn take_view(&self) -> bool {
         self.dirty.store(false, Ordering::Release);
@@ -80,7 +85,7 @@ impl Signals {
             if *stop {
                 return Wake::Stop;
             }
-            if self.pressing.swap(false, Ordering::AcqRel) {
+            if self.take_press() {
                 return Wake::Press;
             }
             if dirty && self.dirty.load(Ordering::Acquire) {

@@ -11,7 +11,7 @@ use super::tags::stored_tag;
 use super::{Core, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Kind, ManifestRecord, RepositoryId, View};
+use crate::metadata::{Kind, ManifestRecord, RepositoryId, View, fact};
 use crate::oci::layout::{MEMBERSHIP, REF_NAME};
 use crate::oci::{Descriptor, IndexWriter, LayoutName, Manifest, Membership, RepositoryName, Role};
 
@@ -21,7 +21,14 @@ pub(super) fn write_entries<W: Write>(
     core: &Core,
     writer: &mut IndexWriter<W>,
 ) -> Result<()> {
-    let mut entries = Entries { view, core, writer, extras: view.has_extras()? };
+    let mut entries = Entries {
+        view,
+        core,
+        writer,
+        extras: view.has_extras()?,
+        sparse: view.has_fact(fact::SPARSE)?,
+        visited: 0,
+    };
     entries.each_repository(Entries::tags)?;
     entries.each_repository(Entries::untagged)?;
     entries.foreign()
@@ -33,7 +40,13 @@ struct Entries<'a, W: Write> {
     writer: &'a mut IndexWriter<W>,
     /// Whether other tools said more of any entry than we would.
     extras: bool,
+    /// Whether any manifest ever came without all that it refers to.
+    sparse: bool,
+    visited: u64,
 }
+
+/// Manifests between two looks at the journal: a view with many entries takes long, and commits go on.
+const BREATH: u64 = 1024;
 
 impl<W: Write> Entries<'_, W> {
     fn each_repository(
@@ -52,7 +65,9 @@ impl<W: Write> Entries<'_, W> {
         view.tags(id, None, |tag, digest| {
             let record = view.manifest(id, &digest)?.ok_or_else(|| vanished("a tagged manifest", &digest))?;
             let name = LayoutName::of(repository, &stored_tag(tag)?);
-            self.entry(Some(&name), repository, &digest, record)?;
+            let holders = self.holders(&digest)?;
+            self.entry(Some(&name), repository, &digest, record, &holders)?;
+            self.breathe()?;
             Ok(until(false))
         })
     }
@@ -60,35 +75,58 @@ impl<W: Write> Entries<'_, W> {
     fn untagged(&mut self, id: RepositoryId, repository: &RepositoryName) -> Result<()> {
         let view = self.view;
         view.manifests(id, None, |digest, record| {
-            if self.speaks_for(id, &digest, &record)? {
-                self.entry(None, repository, &digest, record)?;
+            if !self.is_tagged(id, &digest)? && self.needs_entry(id, &digest, &record)? {
+                let holders = self.holders(&digest)?;
+                if self.speaks_for(id, &digest, &holders)? {
+                    self.entry(None, repository, &digest, record, &holders)?;
+                }
             }
+            self.breathe()?;
             Ok(until(false))
         })
     }
 
+    /// Files the journal if it is filling up meanwhile.
+    fn breathe(&mut self) -> Result<()> {
+        self.visited += 1;
+        if self.visited.is_multiple_of(BREATH) && self.core.signals.take_press() {
+            self.core.file_journal()?;
+        }
+        Ok(())
+    }
+
+    /// The repositories that hold a manifest as one, in order of their ids. One that is being deleted holds nothing.
+    fn holders(&self, digest: &Digest) -> Result<Vec<(RepositoryId, RepositoryName)>> {
+        let mut holders = Vec::with_capacity(1);
+        self.view.holders(digest, |id, kind| {
+            if kind == Kind::Manifest
+                && let Some(name) = self.view.repository_name(id)?
+            {
+                holders.push((id, stored_name(&name)?));
+            }
+            Ok(until(false))
+        })?;
+        Ok(holders)
+    }
+
     /// Whether this repository is the one under which an untagged manifest is listed: no tag names it anywhere, and
     /// this is the first of the repositories that need it listed.
-    fn speaks_for(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<bool> {
-        if self.is_tagged(id, digest)? || !self.needs_entry(id, digest, record)? {
-            return Ok(false);
-        }
-        let mut speaks = true;
-        self.view.holders(digest, |other, kind| {
-            if other != id && kind == Kind::Manifest {
-                speaks = !self.is_said_by(other, id, digest)?;
+    fn speaks_for(
+        &self,
+        id: RepositoryId,
+        digest: &Digest,
+        holders: &[(RepositoryId, RepositoryName)],
+    ) -> Result<bool> {
+        for (other, _) in holders.iter().filter(|(other, _)| *other != id) {
+            if self.is_said_by(*other, id, digest)? {
+                return Ok(false);
             }
-            Ok(until(!speaks))
-        })?;
-        Ok(speaks)
+        }
+        Ok(true)
     }
 
     /// Whether another repository lists a manifest: with a tag, or because it comes before this one.
     fn is_said_by(&self, other: RepositoryId, id: RepositoryId, digest: &Digest) -> Result<bool> {
-        // One that is being deleted says nothing.
-        if self.view.repository_name(other)?.is_none() {
-            return Ok(false);
-        }
         let Some(record) = self.view.manifest(other, digest)? else { return Ok(false) };
         Ok(self.is_tagged(other, digest)? || (other < id && self.needs_entry(other, digest, &record)?))
     }
@@ -122,12 +160,13 @@ impl<W: Write> Entries<'_, W> {
         repository: &RepositoryName,
         digest: &Digest,
         record: ManifestRecord,
+        holders: &[(RepositoryId, RepositoryName)],
     ) -> Result<()> {
         let mut descriptor = self.describe(name, digest, record)?;
         if let Some(name) = name {
             descriptor.annotations.insert(REF_NAME.to_owned(), name.to_owned());
         }
-        let membership = self.membership(digest)?;
+        let membership = self.membership(digest, holders)?;
         let implied = membership.sparse.is_empty() && membership.repositories == [repository.clone()];
         // An untagged entry without the annotation belongs to the unnamed repository.
         if !implied || (name.is_none() && !repository.is_unnamed()) {
@@ -149,24 +188,21 @@ impl<W: Write> Entries<'_, W> {
         Ok(super::manifests::describe(digest, content.size, record))
     }
 
-    fn membership(&self, digest: &Digest) -> Result<Membership> {
+    fn membership(&self, digest: &Digest, holders: &[(RepositoryId, RepositoryName)]) -> Result<Membership> {
         let mut membership = Membership::default();
-        self.view.holders(digest, |id, kind| {
-            if kind == Kind::Manifest
-                && let Some(name) = self.view.repository_name(id)?
-                && let Some(record) = self.view.manifest(id, digest)?
+        for (id, name) in holders {
+            // Nothing is sparse in most stores, and then nobody needs the records.
+            if self.sparse
+                && let Some(record) = self.view.manifest(*id, digest)?
+                && record.sparse
             {
-                let name = stored_name(&name)?;
-                if record.sparse {
-                    let lacking = self.lacking(id, digest, &record)?;
-                    if !lacking.is_empty() {
-                        membership.sparse.insert(name.clone(), lacking);
-                    }
+                let lacking = self.lacking(*id, digest, &record)?;
+                if !lacking.is_empty() {
+                    membership.sparse.insert(name.clone(), lacking);
                 }
-                membership.repositories.push(name);
             }
-            Ok(until(false))
-        })?;
+            membership.repositories.push(name.clone());
+        }
         Ok(membership)
     }
 
