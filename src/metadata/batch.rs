@@ -61,9 +61,9 @@ impl<'a> Rows<'a> {
         self.put(Family::Default, &key::deleted(id), &[]);
     }
 
-    /// All rows of a deleted repository are gone.
-    pub(crate) fn forget_deleted(&mut self, id: RepositoryId) {
-        self.delete(Family::Default, &key::deleted(id));
+    /// All rows of a deleted repository are gone. Its id stays taken.
+    pub(crate) fn finish_deleted(&mut self, id: RepositoryId) {
+        self.put(Family::Default, &key::deleted(id), &[1]);
     }
 
     /// `manifest` is the record of a manifest, nothing for a blob.

@@ -134,6 +134,11 @@ impl Metadata {
         self.db.compact_range_cf(self.family(Family::Journal), None::<&[u8]>, None::<&[u8]>);
     }
 
+    /// Puts the log on the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.db.flush_wal(true).map_err(|error| engine("sync the metadata log", error))
+    }
+
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);

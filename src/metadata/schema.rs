@@ -5,7 +5,7 @@
 //! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags) |
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
-//! | | `D` id | nothing: a repository that is deleted and whose rows are not all gone yet |
+//! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |
 //! | | `t` id, tag | target |
 //! | | `u` id, target, tag | nothing |
 //! | | `b` name in `index.json`, or 0 and digest | the target that the published view has, written with the first change since |

@@ -118,7 +118,9 @@ impl<'a> View<'a> {
 
     /// Repositories that are deleted and whose rows are not all gone yet.
     pub(crate) fn deleted(&self, mut visit: impl FnMut(RepositoryId) -> Visit) -> Result<()> {
-        self.scan(Family::Default, &[tag_byte::DELETED], None, |key, _| visit(id_in(key, 1)?))
+        self.scan(Family::Default, &[tag_byte::DELETED], None, |key, value| {
+            if value.is_empty() { visit(id_in(key, 1)?) } else { Ok(ControlFlow::Continue(())) }
+        })
     }
 
     pub(crate) fn is_member(&self, repository: RepositoryId, kind: Kind, digest: &Digest) -> Result<bool> {

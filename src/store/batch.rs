@@ -109,6 +109,8 @@ pub(super) struct Parts {
     pub(super) sources: BTreeMap<Digest, Source>,
     /// Why the batch cannot be committed, known before it is.
     pub(super) refused: Option<Error>,
+    /// Not a caller's: the bound on rows does not count.
+    pub(super) unlimited: bool,
 }
 
 #[derive(Debug)]

@@ -45,7 +45,8 @@ type Sources = BTreeMap<Digest, Source>;
 impl Core {
     pub(super) fn commit(&self, parts: Parts) -> Result<Committed> {
         self.check_writable()?;
-        let Parts { items, mut sources, refused } = parts;
+        let Parts { items, mut sources, refused, unlimited } = parts;
+        let limit = if unlimited { usize::MAX } else { self.options.limits.max_batch_rows };
         if let Some(refused) = refused {
             return Err(refused);
         }
@@ -58,12 +59,12 @@ impl Core {
             let now = self.metadata.next_sequence();
             if now == seen {
                 // Nothing was written since the guess, so under the locks it is the truth.
-                return self.apply(items, sources, &expected_new, reservation, held);
+                return self.apply(items, sources, &expected_new, reservation, held, limit);
             }
             let new = self.find_new(&sources)?;
             // What is new was not prepared, and its stripe is held shared only. The set grows in each round.
             if new.is_subset(&expected_new) {
-                return self.apply(items, sources, &new, reservation, held);
+                return self.apply(items, sources, &new, reservation, held, limit);
             }
             seen = now;
             expected_new.extend(new);
@@ -166,11 +167,11 @@ impl Core {
         new: &BTreeSet<Digest>,
         reservation: Option<Reservation<'_>>,
         _held: [Held<'_>; 3],
+        limit: usize,
     ) -> Result<Committed> {
         let mut plan = Plan::new(self, &sources, new);
         plan.add_all(items)?;
         let Planned { rows, committed, view_changed, sparse } = plan.finish();
-        let limit = self.options.limits.max_batch_rows;
         if rows.len() > limit {
             return Err(Error::new(
                 ErrorKind::BatchTooLarge,
@@ -183,7 +184,7 @@ impl Core {
             new.iter().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
         self.name_content(sources, new)?;
         if !rows.is_empty() {
-            rows.commit(self.durable()).map_err(|error| self.indeterminate(error))?;
+            rows.commit(self.durable()).map_err(|error| self.poison(error))?;
         }
         if let Some(reservation) = reservation {
             reservation.keep(journal_rows, journal_bytes);

@@ -46,25 +46,30 @@ pub(super) struct Verified(Mutex<Vec<Option<Digest>>>);
 
 impl Core {
     pub(super) fn load(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
+        let Some((record, blob)) = self.find_blob(view, digest)? else { return Ok(None) };
+        if self.must_verify(&record, digest) {
+            self.verified(digest, blob.verify())?;
+        }
+        Ok(Some(blob))
+    }
+
+    pub(super) fn load_unverified(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
+        Ok(self.find_blob(view, digest)?.map(|(_, blob)| blob))
+    }
+
+    fn find_blob(&self, view: &View<'_>, digest: &Digest) -> Result<Option<(ContentRecord, Blob)>> {
         let map = self.options.read_mode == ReadMode::Map;
-        let Some((record, found)) = self.find(view, digest, |record| {
+        let found = self.find(view, digest, |record| {
             if map && record.size >= MAP_THRESHOLD {
                 Blob::map(&self.blobs, *digest, record.size)
             } else {
                 Blob::read(&self.blobs, *digest, record.size)
             }
-        })?
-        else {
-            return Ok(None);
-        };
-        let blob = match found {
-            Found::Journal(bytes) => Blob::journalled(*digest, bytes),
-            Found::File(blob) => blob,
-        };
-        if self.must_verify(&record, digest) {
-            self.verified(digest, blob.verify())?;
-        }
-        Ok(Some(blob))
+        })?;
+        Ok(found.map(|(record, found)| match found {
+            Found::Journal(bytes) => (record, Blob::journalled(*digest, bytes)),
+            Found::File(blob) => (record, blob),
+        }))
     }
 
     pub(super) fn open_reader(&self, view: &View<'_>, digest: &Digest) -> Result<Option<BlobReader>> {
@@ -158,6 +163,9 @@ impl Core {
         let view = self.metadata.view();
         // A push may have healed it since: what is there now is looked at once more.
         let Some(record) = view.content(digest)? else { return Ok(()) };
+        if view.journal_id(digest)?.is_some() {
+            return Ok(());
+        }
         let now = BlobReader::open(&self.blobs, *digest, record.size);
         if now
             .and_then(|reader| reader.map(|reader| reader.verify()).transpose())
@@ -168,7 +176,7 @@ impl Core {
         let mut rows = self.metadata.rows();
         rows.put_content(digest, &ContentRecord { damaged: true, ..record });
         // Not synced: a mark that is lost is found again.
-        rows.commit(false).map_err(|error| self.indeterminate(error))
+        rows.commit(false).map_err(|error| self.poison(error))
     }
 
     fn must_verify(&self, record: &ContentRecord, digest: &Digest) -> bool {

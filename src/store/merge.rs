@@ -44,6 +44,9 @@ pub(super) enum Absence {
     Adopt,
 }
 
+/// Times that one entry is tried while its name keeps moving.
+const TRIES: usize = 100;
+
 /// Entries taken in by one commit.
 const GROUP: usize = 128;
 
@@ -53,6 +56,8 @@ struct Merge<'a> {
     absence: Absence,
     /// Hashes of the names in their file. A collision can only keep a name that they removed.
     seen: HashSet<u64>,
+    /// An entry is looked at once more, so its name is among the seen.
+    again: bool,
     group: Group,
 }
 
@@ -108,7 +113,8 @@ impl Core {
             return Ok(());
         }
         rewind(file)?;
-        let mut merge = Merge { core: self, absence, seen: HashSet::new(), group: Group::default() };
+        let mut merge =
+            Merge { core: self, absence, seen: HashSet::new(), again: false, group: Group::default() };
         read_index(file, &mut |entry| merge.add(entry))?;
         merge.commit()?;
         if absence != Absence::Adopt {
@@ -125,7 +131,7 @@ impl Merge<'_> {
         if self.group.entries.len() >= GROUP { self.commit() } else { Ok(()) }
     }
 
-    /// Commits the group. If a name moved meanwhile, every entry is looked at again on its own.
+    /// Commits the group. If a name moved meanwhile, every entry is looked at again on its own until it goes through.
     fn commit(&mut self) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         match self.core.commit_taken(group.parts, group.unsynced) {
@@ -133,20 +139,28 @@ impl Merge<'_> {
                 group.reports.into_iter().for_each(|report| self.core.report(report));
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::Conflict && group.entries.len() > 1 => {
-                for entry in group.entries {
-                    self.entry(&entry)?;
-                    self.group.entries.push(entry);
-                    self.commit()?;
-                }
-                Ok(())
-            }
-            // Moved at the very moment: the next publish looks at the file again.
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                self.core.signals.view_changed();
-                Ok(())
+                self.again = true;
+                let outcome = group.entries.iter().try_for_each(|entry| self.commit_alone(entry));
+                self.again = false;
+                outcome
             }
             Err(error) => Err(error),
+        }
+    }
+
+    fn commit_alone(&mut self, entry: &IndexEntry) -> Result<()> {
+        let mut tries = 1;
+        loop {
+            self.entry(entry)?;
+            let group = std::mem::take(&mut self.group);
+            match self.core.commit_taken(group.parts, group.unsynced) {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                other => {
+                    group.reports.into_iter().for_each(|report| self.core.report(report));
+                    return other;
+                }
+            }
         }
     }
 
@@ -193,7 +207,7 @@ impl Merge<'_> {
         };
         let base = view.base(name)?.unwrap_or(ours);
         // A name that stands twice: the first one counts, as for other readers.
-        let first = self.seen.insert(hash(name, ""));
+        let first = self.seen.insert(hash(name, "")) || self.again;
         let untouched = base == Some(*theirs) && ours != base;
         let known = ours == Some(*theirs) && self.absence != Absence::Adopt;
         if first && (untouched || known) {
@@ -365,9 +379,16 @@ impl Merge<'_> {
             return Ok(());
         }
         let repository = repository.clone();
-        self.group.parts.items.push(Item::Tag { repository, tag, target: None, expect: Expect::Is(digest) });
-        self.group.reports.push(Report::Removed { name, digest });
-        if self.group.parts.items.len() >= GROUP { self.commit() } else { Ok(()) }
+        let items = vec![Item::Tag { repository, tag, target: None, expect: Expect::Is(digest) }];
+        match self.core.commit_taken(Parts { items, ..Parts::default() }, false) {
+            Ok(()) => self.core.report(Report::Removed { name, digest }),
+            // Moved here meanwhile: changed by both, ours stays.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.core.report(Report::Kept { name, digest })
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -380,7 +401,7 @@ impl Core {
         if unsynced && self.durable() {
             self.blobs.sync_filesystem().map_err(|error| self.poison(error))?;
         }
-        self.commit(parts).map(|_| ())
+        self.commit(Parts { unlimited: true, ..parts }).map(|_| ())
     }
 
     /// Whether the last process closed the store; the mark goes with the first write of this one.
@@ -390,7 +411,7 @@ impl Core {
             let mut rows = self.metadata.rows();
             rows.delete_fact(fact::CLEAN);
             // Not synced: the log keeps it ahead of everything that is.
-            rows.commit(false).map_err(|error| self.indeterminate(error))?;
+            rows.commit(false).map_err(|error| self.poison(error))?;
         }
         Ok(clean)
     }

@@ -56,6 +56,8 @@ const PRIVATE: &str = ".orlop";
 const METADATA: &str = "metadata";
 const INGEST: &str = "ingest";
 const QUARANTINE: &str = "quarantine";
+/// Names the old metadata in quarantine while a rebuild is under way.
+const REBUILDING: &str = "rebuilding";
 
 /// A page of a listing.
 #[non_exhaustive]
@@ -175,7 +177,7 @@ impl Store {
     /// `ReadOnly`; `Poisoned` or `Indeterminate` when a sync failed; `NoSpace`; `Io`.
     pub fn flush(&self) -> Result<()> {
         self.core().check_writable()?;
-        self.core().publish()
+        self.core().flush()
     }
 
     /// Closes the store: flushes (unless publishing is manual) and marks it clean. Dropping the last handle does the
@@ -189,7 +191,7 @@ impl Store {
         match Arc::try_unwrap(self.shared) {
             Ok(shared) => shared.close(),
             Err(shared) if shared.core.read_only || shared.core.options.publish == Publish::Manual => Ok(()),
-            Err(shared) => shared.core.publish(),
+            Err(shared) => shared.core.flush(),
         }
     }
 
@@ -246,19 +248,10 @@ impl Core {
         }
     }
 
-    /// Latches a failed sync: nobody knows what is on the disk, so nothing more is written.
+    /// Latches a failed sync or write of rows, whatever its cause: nobody knows what is on the disk, so nothing more is
+    /// written. Even a full disk, which the kernel tells only once.
     #[cold]
     fn poison(&self, error: Error) -> Error {
-        if error.kind() == ErrorKind::NoSpace {
-            return error;
-        }
-        let _ = self.poison.set(error.to_string());
-        error.with_kind(ErrorKind::Indeterminate)
-    }
-
-    /// Latches a failed write of rows, whatever the cause: the log may hold them all the same.
-    #[cold]
-    fn indeterminate(&self, error: Error) -> Error {
         let _ = self.poison.set(error.to_string());
         error.with_kind(ErrorKind::Indeterminate)
     }
@@ -281,15 +274,28 @@ impl Core {
 
     /// Flushes as the options say and leaves a store whose next open has nothing to do.
     fn close(&self) -> Result<()> {
-        if self.read_only || self.poison.get().is_some() {
+        if self.read_only {
             return Ok(());
         }
+        self.check_writable()?;
         if self.options.publish != Publish::Manual {
-            self.publish()?;
+            self.flush()?;
             let mut rows = self.metadata.rows();
             rows.put_flag(fact::CLEAN);
             rows.commit(true)?;
         }
         self.metadata.flush()
+    }
+
+    /// Publishes, and makes durable what was not made so at each commit.
+    fn flush(&self) -> Result<()> {
+        self.publish()?;
+        if !self.durable() {
+            self.blobs
+                .sync_filesystem()
+                .and_then(|()| self.metadata.sync())
+                .map_err(|error| self.poison(error))?;
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,8 @@ use super::options::{Durability, Options};
 use super::publisher::{Publisher, Signals};
 use super::report::Report;
 use super::{
-    Core, INGEST, METADATA, PRIVATE, QUARANTINE, Shared, Store, content, journal, locks, submit, until,
+    Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks, submit,
+    until,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,8 +24,9 @@ use crate::sys::{self, Dir, FsKind, ScratchDir, Stat, StoreLock, filesystem_kind
 
 const BLOBS: &str = "blobs";
 
-/// Tries of a read-only open beside a writer that removes files of the metadata meanwhile.
+/// Tries of a read-only open beside a writer that removes files of the metadata or publishes meanwhile.
 const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Damaged contents found in a copy that are marked with one write.
 const CHUNK: usize = 1000;
@@ -121,6 +123,7 @@ impl Options {
         if Format::read(&private)?.is_some() {
             return Err(already(path));
         }
+        refuse_half_rebuilt(&private)?;
         let core = self.assemble(path, root, Some(lock))?;
         core.recover()?;
         core.write_layout_file()?;
@@ -134,6 +137,7 @@ impl Options {
         refuse_network(path)?;
         let private = open_private(path)?;
         let read = || -> Result<Format> {
+            refuse_half_rebuilt(&private)?;
             let format = Format::read(&private)?.ok_or_else(|| no_store(path, Place::Layout))?;
             format.check(false).map(|()| format)
         };
@@ -158,23 +162,33 @@ impl Options {
         if let Some(format) = Format::read(&private)? {
             format.check(true)?;
         }
-        let metadata = open_frozen(&path.join(PRIVATE).join(METADATA))?;
-        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
-        let blobs = Blobs::open(&path.join(BLOBS), &path.join(PRIVATE).join(INGEST), false)?;
-        let mut core = Core::new(self, path, root, blobs, metadata);
-        core.read_only = true;
-        if matches!(core.inspect_index()?, IndexFile::Foreign(_)) {
-            if let Some(damage) = core.index_damage()? {
-                core.report(damage);
-            } else if core.metadata.view().has_fact(fact::CLEAN)? {
-                // Nothing is known here that the published files do not say.
-                return self.view_layout(path);
-            } else {
-                core.report(Report::Unmerged);
+        refuse_half_rebuilt(&private)?;
+        let mut tries = 1;
+        loop {
+            let metadata = open_frozen(&path.join(PRIVATE).join(METADATA))?;
+            let root =
+                Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+            let blobs = Blobs::open(&path.join(BLOBS), &path.join(PRIVATE).join(INGEST), false)?;
+            let mut core = Core::new(self, path, root, blobs, metadata);
+            core.read_only = true;
+            if matches!(core.inspect_index()?, IndexFile::Foreign(_)) {
+                if let Some(damage) = core.index_damage()? {
+                    core.report(damage);
+                } else if core.metadata.view().has_fact(fact::CLEAN)? {
+                    // Nothing is known here that the published files do not say.
+                    return self.view_layout(path);
+                } else if tries < TRIES {
+                    // A live writer may have published since the metadata were opened.
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                    continue;
+                } else {
+                    core.report(Report::Unmerged);
+                }
             }
+            core.count_journal()?;
+            return Ok(core.start());
         }
-        core.count_journal()?;
-        Ok(core.start())
     }
 
     fn view_layout(&self, path: &Path) -> Result<Store> {
@@ -244,9 +258,9 @@ impl Core {
         self.journal_ids.store(sequence, std::sync::atomic::Ordering::Relaxed);
         let last = view.last_repository()?.0;
         self.next_repository.store(last.saturating_add(1), std::sync::atomic::Ordering::Relaxed);
-        self.clear_all_deleted()?;
         self.sparse.store(view.has_fact(fact::SPARSE)?, std::sync::atomic::Ordering::Relaxed);
-        self.count_journal()
+        self.count_journal()?;
+        self.clear_all_deleted()
     }
 
     fn count_journal(&self) -> Result<()> {
@@ -271,6 +285,10 @@ impl Core {
     /// Merges foreign edits; after a crash sees to it that the layout is completed soon.
     fn catch_up(&self) -> Result<()> {
         let clean = self.take_clean_mark()?;
+        if !clean && self.durable() {
+            // The last process may have been one that did not sync.
+            self.blobs.sync_filesystem().map_err(|error| self.poison(error))?;
+        }
         let mut merged = self.publishing.lock();
         let found = self.merge_foreign(if clean { Absence::Remove } else { Absence::Report }, &mut merged)?;
         if !clean || found != IndexFile::Ours {
@@ -359,6 +377,20 @@ pub(super) fn look(path: &Path) -> Result<Place> {
     }
 }
 
+/// A rebuild that was interrupted has put the metadata aside; and metadata that are gone would be made anew, empty, with the
+/// first publish overwriting what `index.json` knows.
+fn refuse_half_rebuilt(private: &Dir) -> Result<()> {
+    let fail = |error| Error::io("look for the metadata", private.path(), error);
+    let what = if private.exists(REBUILDING).map_err(fail)? {
+        "a rebuild was interrupted, rebuild the store again"
+    } else if private.exists(FILE).map_err(fail)? && !private.exists(METADATA).map_err(fail)? {
+        "the metadata are missing, rebuild the store"
+    } else {
+        return Ok(());
+    };
+    Err(Error::corrupt(format!("{what}, path={}", private.path().display())))
+}
+
 pub(super) fn make_private(path: &Path) -> Result<Dir> {
     let private = path.join(PRIVATE);
     let fail = |error| Error::io("make the directory", &private, error);
@@ -379,7 +411,7 @@ fn open_frozen(path: &Path) -> Result<Metadata> {
         match Metadata::open_read_only(path) {
             Err(_) if tries < TRIES => {
                 tries += 1;
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(PAUSE);
             }
             other => return other,
         }

@@ -34,8 +34,9 @@ pub(super) struct Plan<'a, 'b> {
     new: &'b BTreeSet<Digest>,
     ids: HashMap<RepositoryName, RepositoryId>,
     held: HashSet<(RepositoryId, Kind, Digest)>,
-    /// What the batch adds to each repository, in whatever order.
+    /// What the batch adds to each repository, in whatever order; and what of it are manifests.
     added: HashSet<(RepositoryName, Digest)>,
+    added_manifests: HashSet<(RepositoryName, Digest)>,
     tags: HashMap<(RepositoryId, Tag), Option<Digest>>,
     bases: HashSet<String>,
     planned: Planned<'a>,
@@ -103,6 +104,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             ids: HashMap::new(),
             held: HashSet::new(),
             added: HashSet::new(),
+            added_manifests: HashSet::new(),
             tags: HashMap::new(),
             bases: HashSet::new(),
             planned: Planned { rows, committed: Committed::default(), view_changed: false, sparse: false },
@@ -120,14 +122,25 @@ impl<'a, 'b> Plan<'a, 'b> {
                 Item::Hold { repository, digest } | Item::Mount { repository, digest, .. } => {
                     (repository, *digest)
                 }
-                Item::Manifest(new) => (&new.repository, new.digest),
+                Item::Manifest(new) => {
+                    self.added_manifests.insert((new.repository.clone(), new.digest));
+                    (&new.repository, new.digest)
+                }
                 Item::Tag { .. } | Item::Foreign { .. } | Item::Extra { .. } => continue,
             };
             self.added.insert((repository.clone(), digest));
         }
         let (tags, others): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| matches!(item, Item::Tag { .. }));
-        others.into_iter().chain(tags).try_for_each(|item| self.add(item))
+        // What can be refused comes first: the rows of a manifest take a sequence number, and the engine's counter must not
+        // fall behind ours.
+        tags.into_iter().try_for_each(|item| self.add(item))?;
+        let manifests =
+            || others.iter().filter_map(|item| if let Item::Manifest(new) = item { Some(new) } else { None });
+        if manifests().nth(1).is_some() {
+            manifests().try_for_each(|new| self.check_successors(new))?;
+        }
+        others.into_iter().try_for_each(|item| self.add(item))
     }
 
     fn add(&mut self, item: Item) -> Result<()> {
@@ -203,6 +216,12 @@ impl<'a, 'b> Plan<'a, 'b> {
         self.put_member(id, digest, Some(&record))?;
         self.planned.view_changed = true;
         self.pushed(digest)
+    }
+
+    fn check_successors(&mut self, new: &NewManifest) -> Result<()> {
+        let id = self.id_or_create(&new.repository)?;
+        let absent = self.absent_successors(id, new)?;
+        absent.refusal(new.sparse, &new.repository, &new.digest).map_or(Ok(()), Err)
     }
 
     /// What the repository lacks of what the manifest refers to.
@@ -284,7 +303,8 @@ impl<'a, 'b> Plan<'a, 'b> {
         };
         check_expectation(&repository, &tag, previous, expect)?;
         if let (Some(id), Some(target)) = (id, target)
-            && !self.is_manifest(id, &target)?
+            && !self.added_manifests.contains(&(repository.clone(), target))
+            && !self.view.is_member(id, Kind::Manifest, &target)?
         {
             return Err(Error::not_found(format!(
                 "the repository does not hold the manifest to be tagged, repository={repository}, tag={tag}, digest={target}"
@@ -362,11 +382,6 @@ impl<'a, 'b> Plan<'a, 'b> {
         Ok(self.held.contains(&(id, Kind::Blob, *digest))
             || self.held.contains(&(id, Kind::Manifest, *digest))
             || self.view.holds(id, digest)?)
-    }
-
-    fn is_manifest(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
-        Ok(self.held.contains(&(id, Kind::Manifest, *digest))
-            || self.view.is_member(id, Kind::Manifest, digest)?)
     }
 
     fn current_tag(&self, id: RepositoryId, tag: &Tag) -> Result<Option<Digest>> {

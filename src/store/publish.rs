@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
+use super::locks::Need;
 use super::merge::{Absence, IndexFile, is_held};
 use super::view_entries::write_entries;
 use crate::digest::{Algorithm, Digest, Digester};
@@ -27,7 +28,8 @@ impl Core {
     /// Merges what others changed, files the journal and writes `index.json` if it is not what the store holds.
     pub(super) fn publish(&self) -> Result<()> {
         self.check_writable()?;
-        let outcome = self.publish_locked(&mut self.publishing.lock());
+        let mut merged = self.publishing.lock();
+        let outcome = self.publish_locked(&mut merged);
         if outcome.is_err() {
             self.signals.view_changed();
         }
@@ -45,7 +47,12 @@ impl Core {
         }
         let (temp, print) = self.write_index(&snapshot)?;
         let published = snapshot.fingerprint(fact::PUBLISHED)?;
-        if file == IndexFile::Ours && published.is_some_and(|published| published.hash == print.hash) {
+        // With a pending one nobody knows which of the two is there.
+        let settled = snapshot.fingerprint(fact::PENDING)?.is_none();
+        if settled
+            && file == IndexFile::Ours
+            && published.is_some_and(|published| published.hash == print.hash)
+        {
             return self.settle_bases(&snapshot);
         }
         self.put_in_place(temp, print, published.as_ref(), file)?;
@@ -156,6 +163,9 @@ impl Core {
                 LayoutName::Foreign(_) => None,
             })
             .collect();
+        let _deletions = self
+            .locks
+            .repositories(parsed.iter().map(|(_, repository, _)| (repository.as_str(), Need::Shared)));
         let _held = self
             .locks
             .names(parsed.iter().map(|(_, repository, tag)| (repository.as_str(), tag.to_string())));
@@ -173,7 +183,7 @@ impl Core {
                 rows.put_base(name, published.as_ref());
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.indeterminate(error)) }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
     }
 
     /// The published view has what the snapshot held, so only what was removed since needs its row.
@@ -189,7 +199,7 @@ impl Core {
                 rows.delete_base(name);
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.indeterminate(error)) }
+        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
     }
 
     /// Whether `index.json` is the file that this store wrote last; looked at by its stat, and hashed only when that

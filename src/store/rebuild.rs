@@ -18,7 +18,7 @@ use super::report::Report;
 use super::repositories::stored_name;
 use super::tags::stored_tag;
 use super::take_in::{TakeIn, Taken};
-use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, until};
+use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, until};
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -87,7 +87,8 @@ impl Options {
     /// # Errors
     ///
     /// `NotFound` when the directory is neither a store nor a layout; `Locked`; `NoSpace`, `Io`. The old metadata are
-    /// kept in `.orlop/quarantine` in any case, and a second try starts from there being none.
+    /// kept in `.orlop/quarantine` in any case; until a rebuild has come to its end the store opens for nobody, and the next one
+    /// salvages the same old metadata.
     pub fn rebuild(&self, path: impl AsRef<Path>) -> Result<RebuildReport> {
         let path = path.as_ref();
         self.check(path)?;
@@ -98,6 +99,10 @@ impl Options {
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
+        // Damage of the record is no reason not to rebuild; what a newer version wrote is.
+        if let Ok(Some(format)) = Format::read(&private) {
+            format.check(false)?;
+        }
         let mut report = RebuildReport::default();
         let old = salvage(path, &private, &mut report)?;
         if let Some(old) = &old {
@@ -112,6 +117,8 @@ impl Options {
         let format = Format::read(&private).ok().flatten();
         let format = format.map_or_else(|| Format::new(&stat), |format| format.moved_to(&stat));
         format.write(&private, core.blobs.ingest_dir()?)?;
+        let fail = |error| Error::io("finish the rebuild", private.path(), error);
+        private.unlink(REBUILDING).and_then(|_| private.sync()).map_err(fail)?;
         core.count(&mut report)?;
         report.reports.append(&mut core.reports.lock());
         core.close()?;
@@ -264,19 +271,31 @@ impl TakeOld<'_> {
     }
 }
 
-/// Moves the old metadata aside and opens what can be read of them.
+/// Moves the old metadata aside and opens what can be read of them. After an interrupted rebuild those are in quarantine
+/// already, and what it left half-made follows them.
 fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Option<Metadata>> {
     let fail = |error| Error::io("move the old metadata aside", private.path(), error);
-    if !private.exists(METADATA).map_err(fail)? {
+    let missing = || fail(std::io::ErrorKind::NotFound.into());
+    let quarantine = private.open_dir(QUARANTINE).map_err(fail)?.ok_or_else(missing)?;
+    let staging = Dir::create(&private.path().join(INGEST)).map_err(fail)?;
+    let now = format!("{METADATA}-{}", sys::now().as_nanosecond());
+    let earlier = match private.open_file(REBUILDING).map_err(fail)? {
+        Some(file) => {
+            let mut name = String::new();
+            std::io::Read::read_to_string(&mut std::io::Read::take(file, 256), &mut name).map_err(fail)?;
+            Some(name).filter(|name| quarantine.open_dir(name).is_ok_and(|found| found.is_some()))
+        }
+        None => None,
+    };
+    let present = private.exists(METADATA).map_err(fail)?;
+    let name = earlier.clone().unwrap_or_else(|| now.clone());
+    sys::replace(private, &staging, REBUILDING, name.as_bytes()).map_err(fail)?;
+    if present {
+        private.rename(METADATA, &quarantine, &now).map_err(fail)?;
+        quarantine.sync().and_then(|()| private.sync()).map_err(fail)?;
+    } else if earlier.is_none() {
         return Ok(None);
     }
-    let name = format!("{METADATA}-{}", sys::now().as_nanosecond());
-    let quarantine = private
-        .open_dir(QUARANTINE)
-        .map_err(fail)?
-        .ok_or_else(|| fail(std::io::ErrorKind::NotFound.into()))?;
-    private.rename(METADATA, &quarantine, &name).map_err(fail)?;
-    quarantine.sync().and_then(|()| private.sync()).map_err(fail)?;
     let aside = path.join(PRIVATE).join(QUARANTINE).join(&name);
     let error = match Metadata::open_read_only(&aside) {
         Ok(old) => return Ok(Some(old)),

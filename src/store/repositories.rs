@@ -117,7 +117,7 @@ impl Core {
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
-        rows.forget_deleted(id);
+        rows.finish_deleted(id);
         self.write(rows)
     }
 
@@ -154,7 +154,7 @@ impl Core {
         if rows.is_empty() {
             return Ok(());
         }
-        rows.commit(self.durable()).map_err(|error| self.indeterminate(error))
+        rows.commit(self.durable()).map_err(|error| self.poison(error))
     }
 
     /// An id that no repository of this store ever had.

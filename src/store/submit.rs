@@ -98,9 +98,9 @@ impl Job {
         let Self { store, parts, state } = self;
         let answer = Answer(state);
         let result = store.core().commit(parts);
-        answer.give(result);
-        // The last handle closes the store, so it goes after the answer.
+        // Before the answer: who has it may close the store and open it again.
         drop(store);
+        answer.give(result);
     }
 }
 

@@ -139,10 +139,11 @@ impl<'a> TakeIn<'a> {
     /// The verified bytes of a manifest, taken in if they are new.
     fn manifest_bytes(&mut self, digest: &Digest) -> Result<Result<Blob, Taken>> {
         if self.core.is_hit(self.view, digest)? {
-            return Ok(match self.core.load(self.view, digest)? {
-                Some(content) => Ok(content),
-                None => Err(Taken::Absent("its content is missing".into())),
-            });
+            return match self.core.load(self.view, digest) {
+                Ok(Some(content)) => Ok(Ok(content)),
+                Ok(None) => Ok(Err(Taken::Absent("its content is missing".into()))),
+                Err(error) => damage(error).map(|reason| Err(Taken::Absent(reason))),
+            };
         }
         let size = match self.core.blobs.stat_size(digest) {
             Ok(Some(size)) => size,

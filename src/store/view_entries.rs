@@ -140,7 +140,7 @@ impl<W: Write> Entries<'_, W> {
         Ok(tagged)
     }
 
-    /// A manifest that another one of its repository contains is reached through that, unless it has something of its
+    /// A manifest that another one of its repository lists as one is reached through that, unless it has something of its
     /// own to say.
     fn needs_entry(&self, id: RepositoryId, digest: &Digest, record: &ManifestRecord) -> Result<bool> {
         if record.sparse {
@@ -148,7 +148,7 @@ impl<W: Write> Entries<'_, W> {
         }
         let mut contained = false;
         self.view.parents(id, digest, None, |_, roles| {
-            contained = roles & !(1 << Role::Subject.code()) != 0;
+            contained = roles & (1 << Role::Manifest.code()) != 0;
             Ok(until(contained))
         })?;
         Ok(!contained)

@@ -28,6 +28,8 @@ struct Inner {
     path: Box<Path>,
     fd: File,
     syncs: Syncs,
+    /// Of the whole filesystem: the kernel tells a failure to one caller only, so all must share the answer.
+    filesystem: Syncs,
 }
 
 /// Whether two names were exchanged.
@@ -131,6 +133,11 @@ impl Dir {
         Self::open(path)
     }
 
+    /// Makes everything durable that was written to the filesystem so far, shared and latched as [`Dir::sync`].
+    pub(super) fn sync_filesystem(&self, sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        self.0.filesystem.run(|| sync(&self.0.fd))
+    }
+
     /// Opens the directory `name` in this one; None when there is none.
     pub(crate) fn open_dir(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Self>> {
         let name = name.as_ref();
@@ -153,7 +160,7 @@ impl Dir {
     }
 
     fn new(path: &Path, fd: File) -> Self {
-        Self(Arc::new(Inner { path: path.into(), fd, syncs: Syncs::default() }))
+        Self(Arc::new(Inner { path: path.into(), fd, syncs: Syncs::default(), filesystem: Syncs::default() }))
     }
 
     /// The path it was opened by, for messages.

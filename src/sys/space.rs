@@ -8,11 +8,13 @@ use super::fault::{self, Call};
 
 /// Makes everything durable that was written to the filesystem of `dir`.
 ///
-/// Write errors since `dir` was opened are reported (Linux 5.8 and later). Takes as long as all dirty data of
+/// Concurrent calls on one `Dir` share the sync, and a failure is final for it. Write errors since `dir` was opened are reported (Linux 5.8 and later). Takes as long as all dirty data of
 /// that filesystem does, also of other programs.
 pub(crate) fn sync_filesystem(dir: &Dir) -> io::Result<()> {
-    fault::point(Call::SyncFs, dir.path())?;
-    Ok(rustix::fs::syncfs(dir.file())?)
+    dir.sync_filesystem(|file| {
+        fault::point(Call::SyncFs, dir.path())?;
+        Ok(rustix::fs::syncfs(file)?)
+    })
 }
 
 /// What a path is on.

@@ -464,3 +464,17 @@ fn an_inline_limit_of_zero_journals_nothing() {
     here.push_bytes(&b""[..]).unwrap();
     assert_eq!(here.get(&digest_of(b"")).unwrap().unwrap().len(), 0);
 }
+
+#[test]
+fn an_answered_commit_holds_the_store_no_longer() {
+    let (dir, store) = fresh();
+    store.close().unwrap();
+    for round in 0..50_u8 {
+        let store = options().open(dir.root()).unwrap();
+        let mut batch = store.batch();
+        batch.push_bytes(&store.default_repository(), vec![round; 10]).unwrap();
+        let commit = batch.submit();
+        commit.wait().unwrap();
+        store.close().unwrap();
+    }
+}

@@ -382,3 +382,41 @@ fn what_another_tool_changed_before_a_rebuild_is_merged_by_it() {
     );
     assert!(here.manifest(&image("one", 2).digest()).unwrap().is_some());
 }
+
+#[test]
+fn metadata_that_are_gone_or_half_made_are_never_opened_as_an_empty_store() {
+    let (dir, store) = filled();
+    let expected = describe(&store);
+    store.close().unwrap();
+    let private = dir.root().join(".orlop");
+
+    // As an interrupted rebuild leaves it: the old metadata are in quarantine, others are half made.
+    fs::rename(private.join("metadata"), private.join("quarantine/metadata-1")).unwrap();
+    fails(options().open(dir.root()), ErrorKind::Corrupt, &["rebuild"]);
+    fails(options().open_read_only(dir.root()), ErrorKind::Corrupt, &["rebuild"]);
+    fails(options().open_or_create(dir.root()), ErrorKind::Corrupt, &["rebuild"]);
+    assert!(!private.join("metadata").exists(), "made anew by a refused open");
+    fs::write(private.join("rebuilding"), "metadata-1").unwrap();
+    copy_tree(&private.join("quarantine/metadata-1"), &private.join("metadata"));
+    fails(options().open(dir.root()), ErrorKind::Corrupt, &["interrupted"]);
+    fs::write(dir.root().join("index.json"), b"").unwrap();
+
+    // Only the salvaged metadata know the tags now.
+    let report = options().rebuild(dir.root()).unwrap();
+    assert!(report.salvaged_tags > 0, "{report:?}");
+    assert_eq!(describe(&options().open(dir.root()).unwrap()), expected);
+    assert!(!private.join("rebuilding").exists());
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_not_rebuilt() {
+    let (dir, store) = filled();
+    store.close().unwrap();
+    let format = dir.root().join(".orlop/FORMAT");
+    let text = fs::read_to_string(&format).unwrap().replace("\"version\":0", "\"version\":9");
+    fs::remove_file(&format).unwrap();
+    fs::write(&format, text).unwrap();
+    let before = tree(&dir.root().join(".orlop/metadata"));
+    fails(options().rebuild(dir.root()), ErrorKind::Unsupported, &["9"]);
+    assert_eq!(tree(&dir.root().join(".orlop/metadata")), before);
+}

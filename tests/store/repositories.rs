@@ -1,5 +1,7 @@
 //! Repositories: what each shows, mounting, listing, deletion.
 
+use std::fs;
+
 use orlop::oci::RepositoryName;
 use orlop::{ErrorKind, Expect, Store};
 
@@ -348,4 +350,26 @@ fn pushing_tagging_mounting_and_deleting_at_once_leave_nothing_half_there() {
     let store = options().open(dir.root()).unwrap();
     check(&store);
     assert_eq!(describe(&store), before);
+}
+
+#[test]
+fn a_new_repository_inherits_nothing_from_a_deleted_one() {
+    let (dir, store) = fresh();
+    let subject = image("subject", 1);
+    subject.push(&repo(&store, "old"), &["v1"]);
+    let sig = referrer(&subject, "application/sig", "a");
+    sig.push(&repo(&store, "old"), &[]);
+    store.flush().unwrap();
+    // Its edges cannot be told any more, so they stay behind under its id.
+    fs::remove_file(blob_path(&dir.root(), &sig.digest())).unwrap();
+    assert!(store.delete_repository(&name("old")).unwrap());
+    store.close().unwrap();
+    let store = options().open(dir.root()).unwrap();
+    let new = repo(&store, "new");
+    subject.push(&new, &[]);
+    assert!(new.referrers(&subject.digest()).page().unwrap().descriptors.is_empty());
+    assert!(new.predecessors(&subject.digest(), None, 10).unwrap().items.is_empty());
+    store.flush().unwrap();
+    let index = fs::read_to_string(dir.root().join("index.json")).unwrap();
+    assert!(index.contains(&subject.digest().to_string()), "hidden by an edge of the deleted repository");
 }
