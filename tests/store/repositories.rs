@@ -244,7 +244,7 @@ fn damage_in_a_repository_does_not_keep_it_from_being_deleted() {
         store.close().unwrap();
         let path = blob_path(&dir.root(), &sig.digest());
         if lost {
-            std::fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap()
         } else {
             damage(&path)
         }
