@@ -189,6 +189,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What a tag names, by the name of its repository.
+    pub(crate) fn tag_in(&self, repository: &str, tag: &str) -> Result<Option<Digest>> {
+        match self.repository(repository)? {
+            Some(id) => self.tag(id, tag),
+            None => Ok(None),
+        }
+    }
+
     /// Tags in byte order, those after `after`, which need not exist.
     pub(crate) fn tags(
         &self,

@@ -183,9 +183,7 @@ impl Core {
         let journal_bytes =
             new.iter().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
         self.name_content(sources, new)?;
-        if !rows.is_empty() {
-            rows.commit(self.durable()).map_err(|error| self.poison(error))?;
-        }
+        self.write(rows)?;
         if let Some(reservation) = reservation {
             reservation.keep(journal_rows, journal_bytes);
         }

@@ -176,7 +176,7 @@ impl Core {
         let mut rows = self.metadata.rows();
         rows.put_content(digest, &ContentRecord { damaged: true, ..record });
         // Not synced: a mark that is lost is found again.
-        rows.commit(false).map_err(|error| self.poison(error))
+        self.write_unsynced(rows)
     }
 
     fn must_verify(&self, record: &ContentRecord, digest: &Digest) -> bool {

@@ -90,7 +90,7 @@ impl Core {
                     bytes += filed.content.len() as u64;
                 }
             }
-            rows.commit(false).map_err(|error| self.poison(error))?;
+            self.write_unsynced(rows)?;
             self.journal.release(count, bytes);
         }
         Ok(())

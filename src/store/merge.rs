@@ -201,10 +201,7 @@ impl Merge<'_> {
         tag: &Tag,
     ) -> Result<()> {
         let view = self.core.metadata.view();
-        let ours = match view.repository(repository.as_str())? {
-            Some(id) => view.tag(id, tag.as_str())?,
-            None => None,
-        };
+        let ours = view.tag_in(repository.as_str(), tag.as_str())?;
         let base = view.base(name)?.unwrap_or(ours);
         // A name that stands twice: the first one counts, as for other readers.
         let first = self.seen.insert(hash(name, "")) || self.again;
@@ -411,7 +408,7 @@ impl Core {
             let mut rows = self.metadata.rows();
             rows.delete_fact(fact::CLEAN);
             // Not synced: the log keeps it ahead of everything that is.
-            rows.commit(false).map_err(|error| self.poison(error))?;
+            self.write_unsynced(rows)?;
         }
         Ok(clean)
     }

@@ -47,7 +47,7 @@ pub use self::unscoped::Unscoped;
 
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, fact};
+use crate::metadata::{Metadata, Rows, fact};
 use crate::oci::RepositoryName;
 use crate::sys::{Dir, ScratchDir, Stat as FileStat, StoreLock};
 
@@ -114,6 +114,8 @@ struct Core {
     signals: publisher::Signals,
     /// Serialises publishing, merging and flushing; knows the foreign `index.json` that was merged and not replaced yet.
     publishing: Mutex<Option<FileStat>>,
+    /// Keeps base rows from being settled while a repository goes.
+    settling: Mutex<()>,
     /// Serialises filing, which flush and the publisher both do.
     filing: Mutex<()>,
     sequence: AtomicU64,
@@ -256,6 +258,23 @@ impl Core {
         error.with_kind(ErrorKind::Indeterminate)
     }
 
+    /// Writes rows as durably as the store promises.
+    fn write(&self, rows: Rows<'_>) -> Result<()> {
+        self.write_with(rows, self.durable())
+    }
+
+    /// Writes rows whose loss in a crash does no harm. The log keeps them ahead of everything that is synced later.
+    fn write_unsynced(&self, rows: Rows<'_>) -> Result<()> {
+        self.write_with(rows, false)
+    }
+
+    fn write_with(&self, rows: Rows<'_>, sync: bool) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.commit(sync).map_err(|error| self.poison(error))
+    }
+
     fn durable(&self) -> bool {
         self.options.durability == Durability::Power
     }
@@ -282,7 +301,7 @@ impl Core {
             self.flush()?;
             let mut rows = self.metadata.rows();
             rows.put_flag(fact::CLEAN);
-            rows.commit(true)?;
+            self.write_with(rows, true)?;
         }
         self.metadata.flush()
     }

@@ -228,6 +228,7 @@ impl Core {
             journal: journal::Gauge::new(options.limits.journal_size),
             signals: Signals::default(),
             publishing: Mutex::new(None),
+            settling: Mutex::new(()),
             filing: Mutex::new(()),
             sequence: AtomicU64::new(1),
             journal_ids: AtomicU64::new(1),

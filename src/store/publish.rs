@@ -8,7 +8,6 @@ use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
-use super::locks::Need;
 use super::merge::{Absence, IndexFile, is_held};
 use super::view_entries::write_entries;
 use crate::digest::{Algorithm, Digest, Digester};
@@ -155,6 +154,7 @@ impl Core {
     }
 
     fn settle(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+        let _settling = self.settling.lock();
         self.settle_untagged(snapshot, names)?;
         let parsed: Vec<_> = names
             .iter()
@@ -163,19 +163,13 @@ impl Core {
                 LayoutName::Foreign(_) => None,
             })
             .collect();
-        let _deletions = self
-            .locks
-            .repositories(parsed.iter().map(|(_, repository, _)| (repository.as_str(), Need::Shared)));
         let _held = self
             .locks
             .names(parsed.iter().map(|(_, repository, tag)| (repository.as_str(), tag.to_string())));
         let live = self.metadata.view();
         let mut rows = self.metadata.rows();
         for (name, repository, tag) in &parsed {
-            let target = |view: &View<'_>| match view.repository(repository.as_str())? {
-                Some(id) => view.tag(id, tag.as_str()),
-                None => Ok(None),
-            };
+            let target = |view: &View<'_>| view.tag_in(repository.as_str(), tag.as_str());
             let published = target(snapshot)?;
             if target(&live)? == published {
                 rows.delete_base(name);
@@ -183,7 +177,7 @@ impl Core {
                 rows.put_base(name, published.as_ref());
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+        self.write_unsynced(rows)
     }
 
     /// The published view has what the snapshot held, so only what was removed since needs its row.
@@ -199,7 +193,7 @@ impl Core {
                 rows.delete_base(name);
             }
         }
-        if rows.is_empty() { Ok(()) } else { rows.commit(false).map_err(|error| self.poison(error)) }
+        self.write_unsynced(rows)
     }
 
     /// Whether `index.json` is the file that this store wrote last; looked at by its stat, and hashed only when that

@@ -47,13 +47,15 @@ impl Store {
         core.check_writable()?;
         let held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
         let Some(id) = core.metadata.view().repository(name.as_str())? else { return Ok(false) };
+        // Until the repository is gone nothing may settle what is remembered for that.
+        let settling = core.settling.lock();
         core.remember_published(id, name)?;
         let mut rows = core.metadata.rows();
         rows.delete_repository(id, name.as_str());
         core.write(rows)?;
         core.repository_epoch.fetch_add(1, Ordering::Release);
         core.signals.committed(true, false);
-        drop(held);
+        drop((held, settling));
         core.clear_deleted(id)?;
         Ok(true)
     }
@@ -147,14 +149,6 @@ impl Core {
             return Ok(());
         }
         self.write(std::mem::replace(rows, self.metadata.rows()))
-    }
-
-    /// Writes rows as durably as the store promises.
-    pub(super) fn write(&self, rows: Rows<'_>) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        rows.commit(self.durable()).map_err(|error| self.poison(error))
     }
 
     /// An id that no repository of this store ever had.

@@ -230,8 +230,7 @@ impl<W: Write> Entries<'_, W> {
         view.foreign(|name, _, json| {
             // A name that has become one of ours is written with our tags.
             if let LayoutName::Tag(repository, tag) = LayoutName::parse(name)
-                && let Some(id) = view.repository(repository.as_str())?
-                && view.tag(id, tag.as_str())?.is_some()
+                && view.tag_in(repository.as_str(), tag.as_str())?.is_some()
             {
                 return Ok(until(false));
             }

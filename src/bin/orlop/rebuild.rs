@@ -7,7 +7,7 @@ use crate::args::{target, target_of, verb};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::reference::Target;
-use crate::session::{WriteArgs, is_taken, note};
+use crate::session::{WriteArgs, note};
 
 /// The arguments.
 #[derive(Debug)]
@@ -54,9 +54,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(lost) = &report.lost {
         output.note(format!("not all of the old metadata could be read: {lost}"));
     }
-    // A rebuild takes every name from index.json; only the rest is news.
-    let findings = || report.reports.iter().filter(|finding| !is_taken(finding));
-    note(findings(), output);
+    note(report.reports.iter(), output);
     let rebuilt = Rebuilt {
         reference: target.layout(),
         repositories: report.repositories,
@@ -66,7 +64,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         salvaged_contents: report.salvaged_contents,
         salvaged_tags: report.salvaged_tags,
         lost: report.lost,
-        findings: findings().map(ToString::to_string).collect(),
+        findings: report.reports.iter().map(ToString::to_string).collect(),
     };
     output.result(None::<&str>, &rebuilt, || {
         let Rebuilt { reference, repositories, tags, manifests, contents, .. } = &rebuilt;

@@ -94,12 +94,11 @@ pub(crate) fn read(target: &Target, output: &Output) -> Result<Store, Failure> {
             error.into()
         }
     })?;
-    // That a view has the names of index.json is nothing to speak of.
-    note(store.reports().iter().filter(|report| !is_taken(report)), output);
+    note(store.reports().iter(), output);
     Ok(store)
 }
 
-pub(crate) fn is_taken(report: &Report) -> bool {
+fn is_taken(report: &Report) -> bool {
     matches!(report, Report::Taken { .. })
 }
 
