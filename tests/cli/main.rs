@@ -1,0 +1,9 @@
+//! The command line from outside: what is printed where, exit codes, JSON names, and that a pull writes what was pushed
+//! and never anywhere else.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![expect(clippy::disallowed_methods, reason = "tests make and read files")]
+#![expect(clippy::disallowed_types, reason = "the names in the documents are what is tested")]
+
+mod artifacts;
+mod support;
