@@ -12,6 +12,7 @@ use super::submit::{Commit, Job};
 use crate::blobs::{Body, Content, Expected};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
+use crate::metadata::Kind;
 use crate::oci::{Manifest, RepositoryName, Tag, media_type};
 
 /// What a tag must name for a change of it to go through.
@@ -132,6 +133,12 @@ pub(super) enum Item {
         tag: Tag,
         target: Option<Digest>,
         expect: Expect,
+    },
+    /// The repository no longer holds the content, as a blob or as a manifest.
+    Remove {
+        repository: RepositoryName,
+        kind: Kind,
+        digest: Digest,
     },
     /// An `index.json` entry that is kept as it is.
     Foreign {
@@ -265,6 +272,25 @@ impl Batch {
         self.change_tag(repository, tag, None, expect);
     }
 
+    /// Removes a manifest from a repository, with every tag of it there. What it refers to stays, and so do its referrers;
+    /// other repositories that hold it are not touched. Its bytes stay until a collection takes them.
+    ///
+    /// The commit fails with `NotFound` when the repository does not hold it as a manifest, with `Conflict` while an index
+    /// of the repository lists it, naming that one (an index that goes with the same batch does not count), and with
+    /// `Corrupt` when it cannot be read: what it refers to could not be told.
+    pub fn delete_manifest(&mut self, repository: &Repository, digest: &Digest) {
+        self.remove(repository, Kind::Manifest, digest);
+    }
+
+    /// Removes a content that a repository holds as a blob. Other repositories that hold it are not touched. Its bytes
+    /// stay until a collection takes them.
+    ///
+    /// The commit fails with `NotFound` when the repository does not hold it as a blob, and with `Conflict` while a manifest
+    /// of the repository refers to it, naming that one (a manifest that goes with the same batch does not count).
+    pub fn delete_blob(&mut self, repository: &Repository, digest: &Digest) {
+        self.remove(repository, Kind::Blob, digest);
+    }
+
     /// Commits: when this returns Ok, everything is visible and as durable as the store's [`Durability`](super::Durability)
     /// says. Blocks for at least one sync of the disk.
     ///
@@ -343,6 +369,14 @@ impl Batch {
         };
         self.parts.sources.insert(digest, source);
         Ok(())
+    }
+
+    fn remove(&mut self, repository: &Repository, kind: Kind, digest: &Digest) {
+        if let Err(error) = self.check_store(repository) {
+            self.parts.refused.get_or_insert(error);
+        }
+        let repository = repository.name().clone();
+        self.parts.items.push(Item::Remove { repository, kind, digest: *digest });
     }
 
     fn change_tag(&mut self, repository: &Repository, tag: &Tag, target: Option<Digest>, expect: Expect) {

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 
 use super::Core;
 use super::batch::{Committed, Item, Parts};
@@ -39,6 +40,9 @@ impl Source {
         }
     }
 }
+
+/// What one commit holds while it is applied.
+type AllHeld<'a> = (Option<MutexGuard<'a, ()>>, [Held<'a>; 3]);
 
 type Sources = BTreeMap<Digest, Source>;
 
@@ -142,9 +146,15 @@ impl Core {
         Ok(())
     }
 
-    fn lock_for(&self, items: &[Item], sources: &Sources, new: &BTreeSet<Digest>) -> Result<[Held<'_>; 3]> {
+    fn lock_for(&self, items: &[Item], sources: &Sources, new: &BTreeSet<Digest>) -> Result<AllHeld<'_>> {
         let involved: BTreeSet<&str> = items.iter().flat_map(Item::repositories).map(AsRef::as_ref).collect();
-        let repositories = self.locks.repositories(involved.iter().map(|name| (*name, Need::Shared)));
+        // What is removed must not be tagged or listed meanwhile, by whatever name, so removals have a repository for
+        // themselves.
+        let emptied: BTreeSet<&str> = items.iter().filter_map(Item::removes_from).collect();
+        let need = |name: &str| if emptied.contains(name) { Need::Exclusive } else { Need::Shared };
+        let repositories = self.locks.repositories(involved.iter().map(|name| (*name, need(name))));
+        // Until it is gone nothing may settle what is remembered for that.
+        let settling = (!emptied.is_empty()).then(|| self.settling.lock());
         let mut names: Vec<(&str, String)> = items.iter().filter_map(Item::name).collect();
         let view = self.metadata.view();
         for name in involved {
@@ -157,7 +167,7 @@ impl Core {
         let need = |digest: &Digest| if new.contains(digest) { Need::Exclusive } else { Need::Shared };
         let content =
             sources.keys().chain(items.iter().flat_map(Item::needs)).map(|digest| (digest, need(digest)));
-        Ok([repositories, names, self.locks.content(content)])
+        Ok((settling, [repositories, names, self.locks.content(content)]))
     }
 
     fn apply(
@@ -166,7 +176,7 @@ impl Core {
         sources: Sources,
         new: &BTreeSet<Digest>,
         reservation: Option<Reservation<'_>>,
-        _held: [Held<'_>; 3],
+        _held: AllHeld<'_>,
         limit: usize,
     ) -> Result<Committed> {
         let mut plan = Plan::new(self, &sources, new);

@@ -24,7 +24,7 @@ pub(super) enum Need {
 
 /// All stripes of one store.
 pub(super) struct Locks {
-    /// Shared by what adds to a repository, exclusive for its deletion.
+    /// Shared by what adds to a repository, exclusive for its deletion and for removals from it.
     repositories: Vec<RwLock<()>>,
     /// Tags and manifest membership, by repository name and tag or digest.
     names: Vec<Mutex<()>>,

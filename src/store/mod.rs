@@ -17,6 +17,7 @@ mod plan;
 mod publish;
 mod publisher;
 mod rebuild;
+mod remove;
 mod report;
 mod repositories;
 mod repository;

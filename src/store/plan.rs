@@ -28,24 +28,28 @@ pub(super) struct Planned<'a> {
 
 /// The state of the store as the batch leaves it, as far as the batch asks.
 pub(super) struct Plan<'a, 'b> {
-    core: &'a Core,
-    view: View<'a>,
+    pub(super) core: &'a Core,
+    pub(super) view: View<'a>,
     sources: &'b BTreeMap<Digest, Source>,
     new: &'b BTreeSet<Digest>,
     ids: HashMap<RepositoryName, RepositoryId>,
     held: HashSet<(RepositoryId, Kind, Digest)>,
     /// What the batch adds to each repository, in whatever order; and what of it are manifests.
-    added: HashSet<(RepositoryName, Digest)>,
+    pub(super) added: HashSet<(RepositoryName, Digest)>,
     added_manifests: HashSet<(RepositoryName, Digest)>,
+    /// What the batch takes from each repository.
+    pub(super) removed: HashSet<(RepositoryName, Kind, Digest)>,
     tags: HashMap<(RepositoryId, Tag), Option<Digest>>,
     bases: HashSet<String>,
-    planned: Planned<'a>,
+    pub(super) planned: Planned<'a>,
 }
 
 impl Item {
     pub(super) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
         let (first, second) = match self {
-            Self::Hold { repository, .. } | Self::Tag { repository, .. } => (Some(repository), None),
+            Self::Hold { repository, .. }
+            | Self::Tag { repository, .. }
+            | Self::Remove { repository, .. } => (Some(repository), None),
             Self::Mount { repository, from, .. } => (Some(repository), Some(from)),
             Self::Manifest(new) => (Some(&new.repository), None),
             Self::Foreign { .. } | Self::Extra { .. } => (None, None),
@@ -56,11 +60,20 @@ impl Item {
     /// What is locked by name beside the repository: a tag, or a manifest's membership.
     pub(super) fn name(&self) -> Option<(&str, String)> {
         match self {
-            Self::Hold { .. } | Self::Mount { .. } | Self::Extra { .. } => None,
+            // A removal has its repository for itself.
+            Self::Hold { .. } | Self::Mount { .. } | Self::Remove { .. } | Self::Extra { .. } => None,
             Self::Manifest(new) => Some((new.repository.as_str(), new.digest.to_string())),
             Self::Tag { repository, tag, .. } => Some((repository.as_str(), tag.to_string())),
             // No repository has this name.
             Self::Foreign { name, .. } => Some(("\0", name.clone())),
+        }
+    }
+
+    /// The repository that loses something, other than a tag.
+    pub(super) fn removes_from(&self) -> Option<&str> {
+        match self {
+            Self::Remove { repository, .. } => Some(repository.as_str()),
+            _ => None,
         }
     }
 
@@ -72,7 +85,7 @@ impl Item {
                 new.manifest.successors().iter().map(|child| &child.descriptor.digest).collect()
             }
             Self::Tag { target, .. } => target.iter().collect(),
-            Self::Foreign { .. } | Self::Extra { .. } => Vec::new(),
+            Self::Remove { .. } | Self::Foreign { .. } | Self::Extra { .. } => Vec::new(),
         }
     }
 }
@@ -105,6 +118,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             held: HashSet::new(),
             added: HashSet::new(),
             added_manifests: HashSet::new(),
+            removed: HashSet::new(),
             tags: HashMap::new(),
             bases: HashSet::new(),
             planned: Planned { rows, committed: Committed::default(), view_changed: false, sparse: false },
@@ -125,6 +139,10 @@ impl<'a, 'b> Plan<'a, 'b> {
                 Item::Manifest(new) => {
                     self.added_manifests.insert((new.repository.clone(), new.digest));
                     (&new.repository, new.digest)
+                }
+                Item::Remove { repository, kind, digest } => {
+                    self.removed.insert((repository.clone(), *kind, *digest));
+                    continue;
                 }
                 Item::Tag { .. } | Item::Foreign { .. } | Item::Extra { .. } => continue,
             };
@@ -149,6 +167,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             Item::Mount { repository, from, digest } => self.mount(&repository, &from, &digest),
             Item::Manifest(new) => self.manifest(&new),
             Item::Tag { repository, tag, target, expect } => self.tag(repository, tag, target, expect),
+            Item::Remove { repository, kind, digest } => self.remove(&repository, kind, &digest),
             Item::Foreign { name, digest, json } => {
                 match json {
                     Some(json) => self.planned.rows.put_foreign(&name, &digest, &json),
@@ -172,7 +191,7 @@ impl<'a, 'b> Plan<'a, 'b> {
 
     fn mount(&mut self, repository: &RepositoryName, from: &RepositoryName, digest: &Digest) -> Result<()> {
         let held = match self.id(from)? {
-            Some(from) => self.holds(from, digest)?,
+            Some(id) => self.holds_still(from, id, digest)?,
             None => false,
         };
         if !held {
@@ -230,7 +249,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         for child in new.manifest.successors() {
             let descriptor = &child.descriptor;
             if self.added.contains(&(new.repository.clone(), descriptor.digest))
-                || self.holds(id, &descriptor.digest)?
+                || self.holds_still(&new.repository, id, &descriptor.digest)?
             {
                 continue;
             }
@@ -286,7 +305,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         }
     }
 
-    fn tag(
+    pub(super) fn tag(
         &mut self,
         repository: RepositoryName,
         tag: Tag,
@@ -304,7 +323,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         check_expectation(&repository, &tag, previous, expect)?;
         if let (Some(id), Some(target)) = (id, target)
             && !self.added_manifests.contains(&(repository.clone(), target))
-            && !self.view.is_member(id, Kind::Manifest, &target)?
+            && !self.is_still(&repository, id, Kind::Manifest, &target)?
         {
             return Err(Error::not_found(format!(
                 "the repository does not hold the manifest to be tagged, repository={repository}, tag={tag}, digest={target}"
@@ -378,20 +397,34 @@ impl<'a, 'b> Plan<'a, 'b> {
         Ok(())
     }
 
-    fn holds(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
+    /// Whether the repository holds it, as far as the batch has come.
+    fn holds_still(&self, repository: &RepositoryName, id: RepositoryId, digest: &Digest) -> Result<bool> {
         Ok(self.held.contains(&(id, Kind::Blob, *digest))
             || self.held.contains(&(id, Kind::Manifest, *digest))
-            || self.view.holds(id, digest)?)
+            || self.is_still(repository, id, Kind::Blob, digest)?
+            || self.is_still(repository, id, Kind::Manifest, digest)?)
     }
 
-    fn current_tag(&self, id: RepositoryId, tag: &Tag) -> Result<Option<Digest>> {
+    /// Whether it was a member before the batch and remains one.
+    pub(super) fn is_still(
+        &self,
+        repository: &RepositoryName,
+        id: RepositoryId,
+        kind: Kind,
+        digest: &Digest,
+    ) -> Result<bool> {
+        let goes = !self.removed.is_empty() && self.removed.contains(&(repository.clone(), kind, *digest));
+        Ok(!goes && self.view.is_member(id, kind, digest)?)
+    }
+
+    pub(super) fn current_tag(&self, id: RepositoryId, tag: &Tag) -> Result<Option<Digest>> {
         match self.tags.get(&(id, tag.clone())) {
             Some(target) => Ok(*target),
             None => self.view.tag(id, tag.as_str()),
         }
     }
 
-    fn id(&self, name: &RepositoryName) -> Result<Option<RepositoryId>> {
+    pub(super) fn id(&self, name: &RepositoryName) -> Result<Option<RepositoryId>> {
         match self.ids.get(name) {
             Some(id) => Ok(Some(*id)),
             None => self.view.repository(name.as_str()),

@@ -22,6 +22,7 @@ mod options;
 mod publish;
 mod readonly;
 mod rebuild;
+mod removals;
 mod repositories;
 mod support;
 mod tags;
