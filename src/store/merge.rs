@@ -395,7 +395,7 @@ impl Core {
         if parts.items.is_empty() {
             return Ok(());
         }
-        if unsynced && self.durable() {
+        if unsynced && self.durable() && self.ephemeral.is_none() {
             self.blobs.sync_filesystem().map_err(|error| self.poison(error))?;
         }
         self.commit(Parts { unlimited: true, ..parts }).map(|_| ())

@@ -13,6 +13,7 @@ mod manifests;
 mod merge;
 mod open;
 mod options;
+mod plain;
 mod plan;
 mod publish;
 mod publisher;
@@ -54,6 +55,7 @@ use crate::sys::{Dir, ScratchDir, Stat as FileStat, StoreLock};
 
 /// The folder of a layout that is ours.
 const PRIVATE: &str = ".orlop";
+const BLOBS: &str = "blobs";
 const METADATA: &str = "metadata";
 const INGEST: &str = "ingest";
 const QUARANTINE: &str = "quarantine";
@@ -273,6 +275,8 @@ impl Core {
         if rows.is_empty() {
             return Ok(());
         }
+        // A temporary directory does not outlive the process.
+        let sync = sync && self.ephemeral.is_none();
         rows.commit(sync).map_err(|error| self.poison(error))
     }
 
@@ -298,6 +302,11 @@ impl Core {
             return Ok(());
         }
         self.check_writable()?;
+        if self.ephemeral.is_some() {
+            let flushed = if self.options.publish == Publish::Manual { Ok(()) } else { self.flush() };
+            self.remove_plain_ingest();
+            return flushed;
+        }
         if self.options.publish != Publish::Manual {
             self.flush()?;
             let mut rows = self.metadata.rows();

@@ -13,16 +13,14 @@ use super::options::{Durability, Options};
 use super::publisher::{Publisher, Signals};
 use super::report::Report;
 use super::{
-    Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks, submit,
-    until,
+    BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
+    submit, until,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, Metadata, fact};
 use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE, check_layout};
 use crate::sys::{self, Dir, FsKind, ScratchDir, Stat, StoreLock, filesystem_kind};
-
-const BLOBS: &str = "blobs";
 
 /// Tries of a read-only open beside a writer that removes files of the metadata or publishes meanwhile.
 const TRIES: usize = 10;
@@ -216,7 +214,13 @@ impl Options {
 }
 
 impl Core {
-    fn new(options: &Options, path: &Path, root_dir: Dir, blobs: Blobs, metadata: Metadata) -> Self {
+    pub(super) fn new(
+        options: &Options,
+        path: &Path,
+        root_dir: Dir,
+        blobs: Blobs,
+        metadata: Metadata,
+    ) -> Self {
         Self {
             metadata,
             blobs: Arc::new(blobs),
@@ -243,7 +247,7 @@ impl Core {
         }
     }
 
-    fn start(self) -> Store {
+    pub(super) fn start(self) -> Store {
         let core = Arc::new(self);
         let publisher = if core.read_only { Publisher::none(&core) } else { Publisher::start(&core) };
         let publisher = Mutex::new(Some(publisher));
@@ -276,7 +280,7 @@ impl Core {
     }
 
     /// Takes over a layout that another tool wrote, and makes the files of one that nobody wrote.
-    fn adopt(&self) -> Result<()> {
+    pub(super) fn adopt(&self) -> Result<()> {
         let mut merged = self.publishing.lock();
         self.merge_foreign(Absence::Adopt, &mut merged)?;
         self.signals.view_changed();

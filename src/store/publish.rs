@@ -41,7 +41,8 @@ impl Core {
         let changed = self.signals.take_view();
         let snapshot = self.metadata.snapshot();
         self.file_journal()?;
-        if !changed && file == IndexFile::Ours {
+        let merged_before = matches!(file, IndexFile::Foreign(stat) if *merged == Some(stat));
+        if !changed && (file == IndexFile::Ours || merged_before) {
             return Ok(());
         }
         let (temp, print) = self.write_index(&snapshot)?;
@@ -68,7 +69,11 @@ impl Core {
         write_entries(snapshot, self, &mut writer)?;
         let sink = writer.finish().map_err(fail)?.into_inner().map_err(|error| fail(error.into_error()))?;
         let Hashing { temp, digester, size } = sink;
-        temp.set_modified(SystemTime::from(sys::now()) - SET_BACK).map_err(fail)?;
+        match temp.set_modified(SystemTime::from(sys::now()) - SET_BACK) {
+            // Not every filesystem lets us; a plain layout does without.
+            Err(_) if self.ephemeral.is_some() => {}
+            other => other.map_err(fail)?,
+        }
         if self.durable() {
             temp.sync().map_err(fail).map_err(|error| self.poison(error))?;
         }

@@ -241,6 +241,12 @@ impl Dir {
         }
     }
 
+    /// Removes the empty directory `name`; an error when something is in it.
+    pub(crate) fn remove_dir(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        fault::point(Call::Unlink, &self.0.path)?;
+        Ok(rustix::fs::unlinkat(&self.0.fd, name.as_ref(), AtFlags::REMOVEDIR)?)
+    }
+
     /// Moves `from` to `name` in the directory `to`, over what is there.
     pub(crate) fn rename(
         &self,

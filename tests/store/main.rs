@@ -19,6 +19,7 @@ mod graph;
 mod manifests;
 mod model;
 mod options;
+mod plain;
 mod publish;
 mod readonly;
 mod rebuild;

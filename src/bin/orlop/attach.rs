@@ -26,7 +26,7 @@ pub(crate) fn command() -> Command {
     )
     .arg(target("oci:DIR:REF", "What to attach to"))
     .args(ArtifactArgs::declare())
-    .arg(WriteArgs::declare())
+    .args(WriteArgs::declare())
 }
 
 impl Args {

@@ -7,7 +7,7 @@ use crate::args::{target, target_of, verb};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::reference::new_directory;
-use crate::session::{WriteArgs, Writer};
+use crate::session::WriteArgs;
 
 /// The arguments.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) fn command() -> Command {
         "orlop init oci:app",
     )
     .arg(target("oci:DIR", "The directory"))
-    .arg(WriteArgs::declare())
+    .args(WriteArgs::declare())
 }
 
 impl Args {
@@ -40,8 +40,8 @@ struct Created {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target = new_directory(&args.target)?;
-    let store = args.write.options().create(target.whole()?)?;
-    Writer::new(store, output).close()?;
+    target.whole()?;
+    args.write.make(&target, output)?.close()?;
     let created = Created { reference: target.layout() };
     output.result(None::<&str>, &created, || format!("Created {}\n", created.reference))
 }

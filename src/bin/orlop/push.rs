@@ -28,7 +28,7 @@ pub(crate) fn command() -> Command {
     )
     .arg(target("oci:DIR[:[REPOSITORY:]TAG[,TAG...]]", "Where to: a layout, with one or more tags in it"))
     .args(ArtifactArgs::declare())
-    .arg(WriteArgs::declare())
+    .args(WriteArgs::declare())
 }
 
 impl Args {

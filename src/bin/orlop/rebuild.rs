@@ -24,7 +24,7 @@ pub(crate) fn command() -> Command {
         "orlop rebuild oci:app",
     )
     .arg(target("oci:DIR", "The store"))
-    .arg(WriteArgs::declare())
+    .arg(WriteArgs::lock_timeout())
 }
 
 impl Args {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches};
 use orlop::{ErrorKind, Options, Publish, ReadMode, Report, Store};
 
-use crate::args::{option, value};
+use crate::args::{flag, option, value};
 use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::reference::Target;
@@ -18,6 +18,7 @@ const NOTES: usize = 10;
 #[derive(Debug)]
 pub(crate) struct WriteArgs {
     lock_timeout: Duration,
+    plain: bool,
 }
 
 /// A store that is written to. Its remarks are printed as they come up.
@@ -28,14 +29,28 @@ pub(crate) struct Writer {
 }
 
 impl WriteArgs {
-    pub(crate) fn declare() -> Arg {
+    pub(crate) fn declare() -> [Arg; 2] {
+        [
+            flag(
+                "plain",
+                "Leave nothing in the directory but an OCI layout, for media that other tools read",
+            ),
+            Self::lock_timeout(),
+        ]
+    }
+
+    /// For the verbs that make no sense on a plain layout.
+    pub(crate) fn lock_timeout() -> Arg {
         option("lock-timeout", "TIME", "How long to wait for another writer, as 30s, 5m or 0")
             .default_value("30s")
             .value_parser(duration)
     }
 
     pub(crate) fn of(matches: &ArgMatches) -> Self {
-        Self { lock_timeout: value(matches, "lock-timeout").unwrap_or_default() }
+        Self {
+            lock_timeout: value(matches, "lock-timeout").unwrap_or_default(),
+            plain: matches.try_get_one("plain").ok().flatten().copied().unwrap_or_default(),
+        }
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -45,8 +60,25 @@ impl WriteArgs {
 
     /// Opens a store, and makes the directory one if it is not.
     pub(crate) fn create(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
-        let store = self.options().open_or_create(target.path())?;
+        let store = if self.plain {
+            self.options().open_plain(target.path()).map_err(|error| match error.kind() {
+                ErrorKind::Conflict => {
+                    Failure::from(error).with_hint("leave out --plain: a store is a complete layout too")
+                }
+                _ => Failure::from(error),
+            })?
+        } else {
+            self.options().open_or_create(target.path())?
+        };
         Ok(Writer::new(store, output))
+    }
+
+    /// Makes a store, or with `--plain` a layout, where there is none yet.
+    pub(crate) fn make(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
+        if self.plain {
+            return self.create(target, output);
+        }
+        Ok(Writer::new(self.options().create(target.path())?, output))
     }
 
     /// Opens what must exist: a store, or a layout of another tool, which becomes one.
@@ -59,7 +91,7 @@ impl WriteArgs {
 }
 
 impl Writer {
-    pub(crate) fn new(store: Store, output: &Output) -> Self {
+    fn new(store: Store, output: &Output) -> Self {
         let mut writer = Self { store, output: *output, noted: 0 };
         writer.note();
         writer

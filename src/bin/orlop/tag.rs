@@ -29,7 +29,7 @@ pub(crate) fn command() -> Command {
     )
     .arg(target("oci:DIR:REF", "The manifest"))
     .arg(rest("tags", "TAG", "The new tags").required(true))
-    .arg(WriteArgs::declare())
+    .args(WriteArgs::declare())
 }
 
 impl Args {
