@@ -6,4 +6,5 @@
 #![expect(clippy::disallowed_types, reason = "the names in the documents are what is tested")]
 
 mod artifacts;
+mod concurrency;
 mod support;
