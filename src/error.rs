@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Indeterminate,
     /// A sync failed earlier. This operation changed nothing; reads still work; reopen the store to write.
     Poisoned,
+    /// The caller stopped it, by what its observer answered. Nothing changed.
+    Interrupted,
     /// The operating system or the metadata engine failed; see the source.
     Io,
 }

@@ -11,8 +11,9 @@ mod metadata;
 pub mod oci;
 mod store;
 mod sys;
+pub mod transfer;
 
-pub use blobs::{Blob, BlobReader, Content, Expected, Ingest};
+pub use blobs::{Blob, BlobReader, Content, Expected, Ingest, Sharing};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{

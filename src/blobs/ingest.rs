@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Blobs;
 use super::filing::Staged;
 use super::pipe::{BUFFER, Pipe};
+use super::{BlobReader, Blobs};
 use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Descriptor;
@@ -76,6 +76,21 @@ impl From<&Descriptor> for Expected {
     fn from(descriptor: &Descriptor) -> Self {
         Self { digest: Some(descriptor.digest), size: Some(descriptor.size) }
     }
+}
+
+/// Whether content that another store or layout on the same filesystem has may share its blocks with it.
+///
+/// Whatever is chosen, the content is hashed, and a file that anybody may write is never shared by name.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sharing {
+    /// By reflink, else as a hard link of a read-only file of the same user, else copied.
+    #[default]
+    Link,
+    /// By reflink, else copied: damage to one file is no damage to the other, unless it is of the disk.
+    Reflink,
+    /// Always copied.
+    Never,
 }
 
 /// Content that is complete, verified and still private. Dropped, it is gone.
@@ -322,6 +337,44 @@ impl Ingest {
             Error::io("copy the source into the ingest directory", path, error)
         };
         temp.fill_from(file, limit).map_err(copy)?;
+        let size = self.hash_private(&temp)?;
+        let digest = self.digester.finish();
+        expected.check(digest, size)?;
+        Ok(Content { digest, size, body: Body::File(temp) })
+    }
+
+    /// Takes in content of another store or layout: shared with it as far as allowed and possible, else copied; hashed in
+    /// any case.
+    pub(crate) fn take_reader(
+        mut self,
+        from: &BlobReader,
+        sharing: Sharing,
+        expected: &Expected,
+    ) -> Result<Content> {
+        let Some(file) = from.file().filter(|_| from.len() > self.inline_limit as u64) else {
+            self.append_from(from.start())?;
+            return self.finish(expected);
+        };
+        check_algorithm(self.algorithm, expected)?;
+        let limit = self.max_size.unwrap_or(u64::MAX);
+        if from.len() > limit {
+            return Err(too_large(limit));
+        }
+        let dir = self.blobs.ingest_dir()?;
+        let fail = |error| Error::io("copy content into the ingest directory", dir.path(), error);
+        let mut temp = TempFile::create(dir).map_err(fail)?;
+        let mut shared = sharing != Sharing::Never && temp.clone_from(file).map_err(fail)?;
+        if !shared
+            && sharing == Sharing::Link
+            && sys::may_be_shared(file).map_err(fail)?
+            && let Some(link) = TempFile::link(dir, file).map_err(fail)?
+        {
+            temp = link;
+            shared = true;
+        }
+        if !shared {
+            temp.fill_from(file, from.len()).map_err(fail)?;
+        }
         let size = self.hash_private(&temp)?;
         let digest = self.digester.finish();
         expected.check(digest, size)?;

@@ -83,7 +83,24 @@ impl BlobReader {
         }
     }
 
-    /// Hashes the whole content, in bounded memory; the position stays. `Corrupt` when it is not what its digest says.
+    /// The open file that has the content, unless it is in memory.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.source {
+            Source::File(file) => Some(file),
+            Source::Bytes(_) => None,
+        }
+    }
+
+    /// Reads from the beginning; the position of this one stays.
+    pub(crate) fn start(&self) -> impl Read + '_ {
+        FromStart { of: self, position: 0 }
+    }
+
+    /// Hashes the whole content, in bounded memory; the position stays.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not what its digest says; `Io`.
     pub(crate) fn verify(&self) -> Result<()> {
         let mut digester = Digester::new(self.digest.algorithm());
         let mut buffer = vec![0; 256 << 10];
@@ -124,29 +141,49 @@ impl From<Blob> for BlobReader {
     }
 }
 
-impl Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.len.saturating_sub(self.position)).unwrap_or(usize::MAX);
+impl BlobReader {
+    fn read_from(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(position)).unwrap_or(usize::MAX);
         let want = buffer.len().min(left);
         let Some(buffer) = buffer.get_mut(..want).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let read = match &self.source {
-            Source::File(file) => match file.read_at(buffer, self.position)? {
+        match &self.source {
+            Source::File(file) => match file.read_at(buffer, position)? {
                 0 => {
                     let message = format!(
-                        "content ends early, digest={}, expected={}, found={}",
-                        self.digest, self.len, self.position
+                        "content ends early, digest={}, expected={}, found={position}",
+                        self.digest, self.len
                     );
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
                 }
-                read => read,
+                read => Ok(read),
             },
             Source::Bytes(bytes) => {
-                let start = usize::try_from(self.position).unwrap_or(usize::MAX);
+                let start = usize::try_from(position).unwrap_or(usize::MAX);
                 let part = bytes.get(start..).and_then(|rest| rest.get(..want)).unwrap_or_default();
                 buffer.copy_from_slice(part);
-                want
+                Ok(want)
             }
-        };
+        }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_from(self.position, buffer)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+/// A reader with a position of its own.
+struct FromStart<'a> {
+    of: &'a BlobReader,
+    position: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.of.read_from(self.position, buffer)?;
         self.position += read as u64;
         Ok(read)
     }

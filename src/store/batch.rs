@@ -228,7 +228,7 @@ impl Batch {
     }
 
     /// [`Batch::push_manifest`] for a manifest that may refer to what the repository does not hold, as a filtered copy
-    /// of an index does.
+    /// of an index does; named by the algorithm given.
     ///
     /// # Errors
     ///
@@ -238,8 +238,9 @@ impl Batch {
         repository: &Repository,
         media_type: &str,
         bytes: impl Into<Bytes>,
+        algorithm: Algorithm,
     ) -> Result<Digest> {
-        self.add_manifest(repository, media_type, bytes.into(), Algorithm::default(), true)
+        self.add_manifest(repository, media_type, bytes.into(), algorithm, true)
     }
 
     /// [`Batch::push_manifest`], named by another algorithm than sha256.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Store;
-use crate::blobs::{Content, Expected, Ingest};
+use crate::blobs::{BlobReader, Content, Expected, Ingest, Sharing};
 use crate::digest::Algorithm;
 use crate::error::{Error, Result};
 
@@ -53,6 +53,16 @@ impl Store {
         let mut ingest = self.ingest(expected.algorithm())?;
         ingest.append_from(reader)?;
         ingest.finish(expected)
+    }
+
+    /// Takes in content that another store or layout has, shared with it as far as `sharing` allows and the filesystem can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_bytes`], `Mismatch` also when the other's content is damaged; `Io` when it cannot be read.
+    pub fn ingest_from(&self, from: &BlobReader, sharing: Sharing) -> Result<Content> {
+        let expected = Expected::from(from.digest()).with_size(from.len());
+        self.ingest(expected.algorithm())?.take_reader(from, sharing, &expected)
     }
 
     /// Takes in a private copy of a local file, by reflink where the filesystem can.

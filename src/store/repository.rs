@@ -47,7 +47,9 @@ impl Repository {
         &self.name
     }
 
-    pub(super) fn store(&self) -> &Store {
+    /// The store that it is part of.
+    #[must_use]
+    pub fn store(&self) -> &Store {
         &self.store
     }
 

@@ -52,6 +52,17 @@ impl Unscoped {
         core.open_reader(&core.metadata.view(), digest)
     }
 
+    /// Hashes a content, whatever the options say of verifying; answers whether there is one. Damage is remembered, unless the
+    /// store is open for reading only: the next push of the content brings it again.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is not what its digest says or its file is missing, naming it; `Io`.
+    pub fn verify(&self, digest: &Digest) -> Result<bool> {
+        let core = self.store.core();
+        core.verify_content(&core.metadata.view(), digest)
+    }
+
     /// The repositories that hold a content or manifest, in byte order of their names.
     ///
     /// # Errors

@@ -34,6 +34,13 @@ pub(crate) fn clone_or_copy(from: &File, to: &File, limit: u64) -> io::Result<(u
     Ok((size, How::Copied))
 }
 
+/// Whether a file may be shared by a further name: it is ours, and nobody is meant to write it. Its content is hashed all
+/// the same.
+pub(crate) fn may_be_shared(file: &File) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(stat.st_mode & 0o222 == 0 && stat.st_uid == rustix::process::geteuid().as_raw())
+}
+
 fn copy_in_kernel(from: &File, to: &File, limit: u64) -> io::Result<u64> {
     let mut done = 0;
     loop {

@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::fault::{self, Call};
@@ -238,6 +239,29 @@ impl Dir {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Gives the open file `of`, which nobody may write any more, the further name `name`; false where that cannot be.
+    pub(crate) fn link(&self, of: &File, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let path = format!("/proc/self/fd/{}", of.as_raw_fd());
+        let linked = fault::point(Call::Link, &self.0.path).and_then(|()| {
+            Ok(rustix::fs::linkat(CWD, path, &self.0.fd, name.as_ref(), AtFlags::SYMLINK_FOLLOW)?)
+        });
+        let Err(error) = linked else { return Ok(true) };
+        match Errno::from_io_error(&error) {
+            // Another filesystem, one without links, a file of somebody else, too many names.
+            Some(
+                Errno::XDEV
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::MLINK
+                | Errno::OPNOTSUPP
+                | Errno::NOSYS
+                | Errno::NOENT
+                | Errno::INVAL,
+            ) => Ok(false),
+            _ => Err(error),
         }
     }
 

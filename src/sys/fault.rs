@@ -24,6 +24,8 @@ pub(crate) enum Call {
     Rename,
     /// `renameat2(RENAME_EXCHANGE)`.
     Exchange,
+    /// Giving a file a further name.
+    Link,
     /// Removing a name.
     Unlink,
     /// Opening a file or a directory.

@@ -33,6 +33,8 @@ pub(crate) struct TempFile {
     /// None once closed.
     file: Option<File>,
     sync: AtomicU8,
+    /// A further name of a file that has another one elsewhere.
+    linked: bool,
 }
 
 impl TempFile {
@@ -58,12 +60,26 @@ impl TempFile {
             match dir.create_new(&name, mode) {
                 Ok(file) => {
                     let sync = AtomicU8::new(UNSYNCED);
-                    return Ok(Self { dir: dir.clone(), name, file: Some(file), sync });
+                    return Ok(Self { dir: dir.clone(), name, file: Some(file), sync, linked: false });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Gives the open file `of` a further name in `dir`; None where that cannot be, such as on another filesystem. It cannot
+    /// be written through this handle.
+    pub(crate) fn link(dir: &Dir, of: &File) -> io::Result<Option<Self>> {
+        fault::point(Call::CreateTemp, dir.path())?;
+        let name = random_name();
+        if !dir.link(of, &name)? {
+            return Ok(None);
+        }
+        let sync = AtomicU8::new(UNSYNCED);
+        let mut temp = Self { dir: dir.clone(), name, file: None, sync, linked: true };
+        temp.file = dir.open_file(&temp.name)?;
+        Ok(Some(temp))
     }
 
     /// Appends all of `bytes`.
@@ -87,6 +103,13 @@ impl TempFile {
         let Some(file) = self.file.as_ref() else { return Err(closed()) };
         fault::point(Call::Clone, self.dir.path())?;
         clone_or_copy(from, file, limit)
+    }
+
+    /// Makes the file, which is empty, share the blocks of `from`; false where that cannot be.
+    pub(crate) fn clone_from(&self, from: &File) -> io::Result<bool> {
+        let Some(file) = self.file.as_ref() else { return Err(closed()) };
+        fault::point(Call::Clone, self.dir.path())?;
+        Ok(rustix::fs::ioctl_ficlone(file, from).is_ok())
     }
 
     /// Makes the content durable, once: later calls answer as the first did.
@@ -136,6 +159,10 @@ impl TempFile {
             self.dir.rename_new(&self.name, dir, name)?
         };
         if named {
+            if self.linked {
+                // Moving one name of a file over another of the same file does nothing, and leaves both.
+                self.dir.unlink(&self.name)?;
+            }
             self.name.clear();
         }
         Ok(named)
@@ -166,4 +193,40 @@ fn random_name() -> String {
     static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     format!("{PREFIX}{:016x}-{:x}", *RANDOM, COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and make files")]
+
+    use std::fs;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_further_name_of_a_file_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::open(root.path()).unwrap();
+        fs::write(root.path().join("a"), "content").unwrap();
+        let of = File::open(root.path().join("a")).unwrap();
+        let mut link = TempFile::link(&dir, &of).unwrap().unwrap();
+        assert_eq!(link.stat().unwrap(), Stat::of(&of).unwrap());
+        assert!(link.write_all(b"x").is_err(), "it is not for writing");
+        link.sync().unwrap();
+        // Over a name of the same file a rename does nothing at all.
+        assert!(link.name_as(&dir, "a", true).unwrap());
+        assert!(TempFile::link(&dir, &of).unwrap().unwrap().name_as(&dir, "b", true).unwrap());
+        drop(TempFile::link(&dir, &of).unwrap());
+        let mut names: Vec<_> = dir.list().unwrap().map(|name| name.unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+        for (errno, refused) in [(Errno::XDEV, true), (Errno::PERM, true), (Errno::IO, false)] {
+            let armed = fault::arm(fault::Fault::new(Call::Link, root.path(), errno));
+            let linked = TempFile::link(&dir, &of);
+            assert_eq!(linked.is_ok_and(|linked| linked.is_none()), refused, "{errno:?}");
+            drop(armed);
+        }
+    }
 }

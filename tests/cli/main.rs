@@ -7,4 +7,5 @@
 
 mod artifacts;
 mod concurrency;
+mod cp;
 mod support;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop::{Batch, Digest, ErrorKind, Expect, Expected, Limits, Repository, Store};
+use orlop::{Algorithm, Batch, Digest, ErrorKind, Expect, Expected, Limits, Repository, Store};
 
 use crate::support::*;
 
@@ -223,7 +223,7 @@ fn a_sparse_manifest_may_lack_what_it_names() {
         &[&lack.digest().to_string()],
     );
     let mut batch = store.batch();
-    let digest = batch.push_sparse_manifest(&here, INDEX, list.bytes.clone()).unwrap();
+    let digest = batch.push_sparse_manifest(&here, INDEX, list.bytes.clone(), Algorithm::Sha256).unwrap();
     batch.tag(&here, &tag("v1"), digest, Expect::Absent);
     batch.commit().unwrap();
     assert!(here.manifest(&lack.digest()).unwrap().is_none());

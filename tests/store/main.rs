@@ -12,6 +12,7 @@
 
 mod batch;
 mod content;
+mod copying;
 mod crash;
 mod errors;
 mod foreign;

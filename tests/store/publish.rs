@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop::{Expect, Options, Publish};
+use orlop::{Algorithm, Expect, Options, Publish};
 use serde_json::Value;
 
 use crate::support::*;
@@ -306,7 +306,9 @@ fn damage_of_one_manifest_does_not_stop_the_publishing_of_others() {
         let (have, lack) = (image("have", 1), image("lack", 1));
         have.push(&here, &["have"]);
         let mut batch = store.batch();
-        let sparse = batch.push_sparse_manifest(&here, INDEX, index(&[&have, &lack]).bytes).unwrap();
+        let sparse = batch
+            .push_sparse_manifest(&here, INDEX, index(&[&have, &lack]).bytes, Algorithm::Sha256)
+            .unwrap();
         batch.tag(&here, &tag("sparse"), sparse, Expect::Absent);
         batch.commit().unwrap();
         drop(here);

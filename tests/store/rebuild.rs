@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use orlop::{ErrorKind, Expect, Store};
+use orlop::{Algorithm, ErrorKind, Expect, Store};
 
 use crate::support::*;
 
@@ -26,7 +26,8 @@ fn filled() -> (Scratch, Store) {
     // What the sparse index of one repository lacks is in the store, held by another.
     lack.push(&app, &[]);
     let mut batch = store.batch();
-    let sparse = batch.push_sparse_manifest(&lib, INDEX, index(&[&have, &lack]).bytes).unwrap();
+    let sparse =
+        batch.push_sparse_manifest(&lib, INDEX, index(&[&have, &lack]).bytes, Algorithm::Sha256).unwrap();
     batch.tag(&lib, &tag("sparse"), sparse, Expect::Absent);
     let large = batch.push_bytes(&lib, noise(5, 100_000)).unwrap();
     assert_eq!(large, digest_of(&noise(5, 100_000)));

@@ -11,6 +11,7 @@ use output::{Format, Output};
 mod args;
 mod artifact;
 mod attach;
+mod cp;
 mod discover;
 mod error;
 mod init;
@@ -67,6 +68,7 @@ fn command() -> Command {
             discover::command(),
             resolve::command(),
             tag::command(),
+            cp::command(),
             ls::command(),
             rebuild::command(),
         ])
@@ -104,6 +106,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "attach" => attach::run(&attach::Args::of(matches), &output),
         "discover" => discover::run(&discover::Args::of(matches), &output),
         "resolve" => resolve::run(&resolve::Args::of(matches), &output),
+        "cp" => cp::run(&cp::Args::of(matches), &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "ls" => ls::run(&ls::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
