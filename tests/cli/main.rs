@@ -9,3 +9,5 @@ mod artifacts;
 mod concurrency;
 mod cp;
 mod support;
+mod verbs_blob;
+mod verbs_manifest;

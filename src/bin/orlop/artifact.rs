@@ -25,7 +25,7 @@ const CREATED: &str = "org.opencontainers.image.created";
 const UNKNOWN_ARTIFACT: &str = "application/vnd.unknown.artifact.v1";
 const UNKNOWN_CONFIG: &str = "application/vnd.unknown.config.v1+json";
 /// The keys of an annotation file that are no file names.
-const MANIFEST_KEY: &str = "$manifest";
+pub(crate) const MANIFEST_KEY: &str = "$manifest";
 const CONFIG_KEY: &str = "$config";
 
 const EMPTY: &[u8] = b"{}";
@@ -85,6 +85,7 @@ impl Entry {
 
 impl ArtifactArgs {
     pub(crate) fn declare() -> [Arg; 6] {
+        let [annotation, annotation_file] = annotation_options();
         [
             rest(
                 "files",
@@ -98,16 +99,8 @@ impl ArtifactArgs {
                 "FILE[:MEDIATYPE]",
                 "The config of the manifest [default: an empty JSON object]",
             ),
-            option("annotation", "KEY=VALUE", "Annotate the manifest; can be repeated")
-                .short('a')
-                .action(ArgAction::Append),
-            option(
-                "annotation-file",
-                "FILE",
-                "Take annotations from a JSON object: file name, $manifest or $config to an object of them",
-            )
-            .value_parser(value_parser!(PathBuf))
-            .conflicts_with("annotation"),
+            annotation,
+            annotation_file,
             flag(
                 "disable-path-validation",
                 "Let files keep absolute paths and paths with `..` as their names",
@@ -127,7 +120,7 @@ impl ArtifactArgs {
     }
 
     pub(crate) fn plan(&self, output: &Output) -> Result<Plan, Failure> {
-        let mut annotations = self.annotations()?;
+        let mut annotations = annotations(&self.annotation, self.annotation_file.as_deref())?;
         let config = match &self.config {
             Some(argument) => {
                 let (path, media_type) = split(argument, UNKNOWN_CONFIG)?;
@@ -186,32 +179,52 @@ impl ArtifactArgs {
         }
         Ok(entries)
     }
+}
 
-    #[expect(clippy::disallowed_methods, reason = "an argument, no part of a store")]
-    fn annotations(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, Failure> {
-        if let Some(path) = &self.annotation_file {
-            let text =
-                std::fs::read(path).map_err(|error| Failure::io("read the annotation file", path, &error))?;
-            return serde_json::from_slice(&text).map_err(|error| {
-                let path = path.display();
-                Failure::usage(format!(
-                    "annotation file is not an object of objects of strings, path={path}: {error}"
-                ))
-                .with_hint(r#"an example: {"$manifest": {"key": "value"}, "notes.txt": {"key": "value"}}"#)
-            });
-        }
-        let mut manifest = BTreeMap::new();
-        for argument in &self.annotation {
-            let pair = argument.split_once('=').filter(|(key, _)| !key.is_empty());
-            let Some((key, value)) = pair else {
-                return Err(Failure::usage(format!("annotation is not KEY=VALUE, annotation={argument}")));
-            };
-            if manifest.insert(key.to_owned(), value.to_owned()).is_some() {
-                return Err(Failure::usage(format!("annotation is given twice, key={key}")));
-            }
-        }
-        Ok(BTreeMap::from([(MANIFEST_KEY.to_owned(), manifest)]))
+/// The options that annotate a manifest.
+pub(crate) fn annotation_options() -> [Arg; 2] {
+    [
+        option("annotation", "KEY=VALUE", "Annotate the manifest; can be repeated")
+            .short('a')
+            .action(ArgAction::Append),
+        option(
+            "annotation-file",
+            "FILE",
+            "Take annotations from a JSON object: file name, $manifest or $config to an object of them",
+        )
+        .value_parser(value_parser!(PathBuf))
+        .conflicts_with("annotation"),
+    ]
+}
+
+/// What those options say, by what is annotated.
+#[expect(clippy::disallowed_methods, reason = "an argument, no part of a store")]
+pub(crate) fn annotations(
+    arguments: &[String],
+    file: Option<&Path>,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, Failure> {
+    if let Some(path) = file {
+        let text =
+            std::fs::read(path).map_err(|error| Failure::io("read the annotation file", path, &error))?;
+        return serde_json::from_slice(&text).map_err(|error| {
+            let path = path.display();
+            Failure::usage(format!(
+                "annotation file is not an object of objects of strings, path={path}: {error}"
+            ))
+            .with_hint(r#"an example: {"$manifest": {"key": "value"}, "notes.txt": {"key": "value"}}"#)
+        });
     }
+    let mut manifest = BTreeMap::new();
+    for argument in arguments {
+        let pair = argument.split_once('=').filter(|(key, _)| !key.is_empty());
+        let Some((key, value)) = pair else {
+            return Err(Failure::usage(format!("annotation is not KEY=VALUE, annotation={argument}")));
+        };
+        if manifest.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Failure::usage(format!("annotation is given twice, key={key}")));
+        }
+    }
+    Ok(BTreeMap::from([(MANIFEST_KEY.to_owned(), manifest)]))
 }
 
 impl Plan {

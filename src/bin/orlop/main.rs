@@ -11,13 +11,18 @@ use output::{Format, Output};
 mod args;
 mod artifact;
 mod attach;
+mod blob;
+mod confirm;
+mod content;
 mod cp;
 mod discover;
 mod error;
 mod init;
 mod ls;
+mod manifest;
 mod output;
 mod place;
+mod platform;
 mod pull;
 mod push;
 mod rebuild;
@@ -70,6 +75,8 @@ fn command() -> Command {
             tag::command(),
             cp::command(),
             ls::command(),
+            manifest::command(),
+            blob::command(),
             rebuild::command(),
         ])
 }
@@ -109,6 +116,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "cp" => cp::run(&cp::Args::of(matches), &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "ls" => ls::run(&ls::Args::of(matches), &output),
+        "manifest" => manifest::run(matches, &output),
+        "blob" => blob::run(matches, &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),
     }

@@ -46,6 +46,16 @@ impl Output {
         Self { format, quiet }
     }
 
+    /// Whether results are one JSON document.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether digests are all that is wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// The result of a command, in the form that was asked for. With `--quiet` the digests alone, whatever the format.
     pub(crate) fn result<T: Serialize>(
         &self,
@@ -82,12 +92,17 @@ impl Output {
 
 /// Text that was made elsewhere and belongs on stdout, such as the help.
 pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
+    raw(text.as_bytes()).map(|_| ())
+}
+
+/// Bytes that were asked for as they are. Answers whether anybody still reads.
+pub(crate) fn raw(bytes: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         // The reader has what it wanted, as in `orlop ls oci:DIR | head -1`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::io("write the result", Path::new("stdout"), &error)),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -1,0 +1,183 @@
+//! `--platform`: which manifest of an index is meant.
+
+use std::str::FromStr;
+
+use clap::Arg;
+use orlop::Repository;
+use orlop::oci::{Descriptor, ManifestKind, Platform, Role, Successor, media_type};
+
+use crate::args::option;
+use crate::error::{Exit, Failure};
+use crate::reference::{Found, Target};
+
+/// The largest config that is looked into for a platform, as in oras.
+const MAX_CONFIG: u64 = 4 * 1024 * 1024;
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// A platform that was asked for. What was left out may be anything.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Wanted(Platform);
+
+pub(crate) fn platform_option() -> Arg {
+    option(
+        "platform",
+        "OS[/ARCH[/VARIANT]][:OS_VERSION]",
+        "Take the manifest of this platform out of an index; without ARCH that of this machine",
+    )
+    .value_parser(str::parse::<Wanted>)
+}
+
+impl FromStr for Wanted {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, version) = match text.split_once(':') {
+            Some((text, version)) => (text, Some(version)),
+            None => (text, None),
+        };
+        let mut parts = text.split('/');
+        let os = parts.next().unwrap_or_default();
+        let architecture = parts.next().unwrap_or_else(|| machine());
+        let variant = parts.next();
+        if os.is_empty() || architecture.is_empty() || parts.next().is_some() {
+            return Err("not os[/arch[/variant]][:os_version]");
+        }
+        let mut platform = Platform::new(os, architecture);
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        platform.variant = given(variant);
+        platform.os_version = given(version);
+        Ok(Self(platform))
+    }
+}
+
+/// The processor of this machine by the name that images have for it.
+fn machine() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+impl Wanted {
+    fn fits(&self, found: &Platform) -> bool {
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        self.0.os == found.os
+            && self.0.architecture == found.architecture
+            && same(&self.0.variant, &found.variant)
+            && same(&self.0.os_version, &found.os_version)
+    }
+}
+
+/// The manifest for a platform: the first that an index lists for it, or an image whose config says so.
+pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> Result<Found, Failure> {
+    let Some(wanted) = wanted else { return Ok(found) };
+    let manifest = read(&found)?;
+    let none = |message: &str| {
+        let wanted = shown(&wanted.0);
+        Failure::new(Exit::NotFound, format!("{message}, reference={}, platform={wanted}", target.shown()))
+    };
+    match manifest.kind() {
+        Some(kind) if kind.is_index() => {
+            let lists = manifest.successors().iter().filter(|one| one.role == Role::Manifest);
+            let platforms = |one: &Successor| one.descriptor.platform.as_deref().cloned();
+            let Some(one) = lists.clone().find(|one| platforms(one).is_some_and(|found| wanted.fits(&found)))
+            else {
+                let there: Vec<String> =
+                    lists.filter_map(platforms).take(20).map(|one| shown(&one)).collect();
+                return Err(none("index lists no manifest for the platform").with_hint(format!(
+                    "it lists: {}",
+                    if there.is_empty() { "none".into() } else { there.join(", ") }
+                )));
+            };
+            let chosen = Found { repository: found.repository, descriptor: one.descriptor.clone() };
+            read(&chosen)?;
+            Ok(chosen)
+        }
+        Some(ManifestKind::ImageManifest | ManifestKind::DockerManifest) => {
+            let platform = match manifest.config() {
+                Some(config) if [media_type::IMAGE_CONFIG, DOCKER_CONFIG].contains(&&*config.media_type) => {
+                    of_config(&found.repository, config)?
+                }
+                _ => None,
+            };
+            match platform {
+                Some(platform) if wanted.fits(&platform) => Ok(found),
+                Some(platform) => Err(none("manifest is for another platform")
+                    .with_hint(format!("it is for {}", shown(&platform)))),
+                None => Err(none("manifest is for no platform").with_hint("leave out --platform")),
+            }
+        }
+        _ => Err(none("manifest is for no platform").with_hint("leave out --platform")),
+    }
+}
+
+/// What a config says that its image runs on, if it says anything.
+pub(crate) fn of_config(repository: &Repository, config: &Descriptor) -> Result<Option<Platform>, Failure> {
+    let digest = &config.digest;
+    if config.size > MAX_CONFIG {
+        return Err(Failure::new(
+            Exit::Other,
+            format!(
+                "config is too large to look into, digest={digest}, size={}, limit={MAX_CONFIG}",
+                config.size
+            ),
+        ));
+    }
+    let bytes = repository.get(digest)?.ok_or_else(|| missing("config", digest))?;
+    let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
+    Ok(platform.filter(|found| !(found.os.is_empty() && found.architecture.is_empty())))
+}
+
+/// The edges of a manifest that must be there.
+pub(crate) fn read(found: &Found) -> Result<orlop::oci::Manifest, Failure> {
+    let digest = &found.descriptor.digest;
+    let stored = found.repository.manifest(digest)?.ok_or_else(|| missing("manifest", digest))?;
+    Ok(stored.parse()?)
+}
+
+pub(crate) fn missing(what: &str, digest: &orlop::Digest) -> Failure {
+    Failure::new(Exit::Incomplete, format!("the {what} is not in the layout, digest={digest}"))
+        .with_hint("take it from where the layout came from")
+}
+
+/// A platform as it is asked for.
+pub(crate) fn shown(platform: &Platform) -> String {
+    let mut text = format!("{}/{}", platform.os, platform.architecture);
+    if let Some(variant) = &platform.variant {
+        text.push_str(&format!("/{variant}"));
+    }
+    if let Some(version) = &platform.os_version {
+        text.push_str(&format!(":{version}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_and_compared() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64:10.0.1", "linux/arm64/v8:1"] {
+            assert_eq!(shown(&text.parse::<Wanted>().unwrap().0), text);
+        }
+        assert_eq!("linux".parse::<Wanted>().unwrap().0, Platform::new("linux", machine()));
+        for text in ["", "/amd64", "linux/", "a/b/c/d", ":1"] {
+            assert!(text.parse::<Wanted>().is_err(), "{text}");
+        }
+        let fits = |wanted: &str, found: &str| {
+            wanted.parse::<Wanted>().unwrap().fits(&found.parse::<Wanted>().unwrap().0)
+        };
+        assert!(fits("linux/arm", "linux/arm/v7"));
+        assert!(fits("linux/arm/v7", "linux/arm/v7:1"));
+        assert!(!fits("linux/arm/v7", "linux/arm"));
+        assert!(!fits("linux/arm:2", "linux/arm:1"));
+        assert!(!fits("linux/arm", "linux/arm64"));
+    }
+}
