@@ -11,3 +11,4 @@ mod cp;
 mod support;
 mod verbs_blob;
 mod verbs_manifest;
+mod verbs_names;

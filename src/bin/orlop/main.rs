@@ -18,6 +18,7 @@ mod cp;
 mod discover;
 mod error;
 mod init;
+mod inspect;
 mod ls;
 mod manifest;
 mod output;
@@ -27,9 +28,11 @@ mod pull;
 mod push;
 mod rebuild;
 mod reference;
+mod repo;
 mod resolve;
 mod session;
 mod tag;
+mod untag;
 mod view;
 
 const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and pull them";
@@ -74,9 +77,12 @@ fn command() -> Command {
             resolve::command(),
             tag::command(),
             cp::command(),
+            untag::command(),
+            inspect::command(),
             ls::command(),
             manifest::command(),
             blob::command(),
+            repo::command(),
             rebuild::command(),
         ])
 }
@@ -115,9 +121,12 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "resolve" => resolve::run(&resolve::Args::of(matches), &output),
         "cp" => cp::run(&cp::Args::of(matches), &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
+        "untag" => untag::run(&untag::Args::of(matches), &output),
+        "inspect" => inspect::run(&inspect::Args::of(matches), &output),
         "ls" => ls::run(&ls::Args::of(matches), &output),
         "manifest" => manifest::run(matches, &output),
         "blob" => blob::run(matches, &output),
+        "repo" => repo::run(matches, &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),
     }
