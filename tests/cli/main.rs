@@ -9,6 +9,7 @@ mod artifacts;
 mod concurrency;
 mod cp;
 mod support;
+mod tree;
 mod verbs_blob;
 mod verbs_manifest;
 mod verbs_names;

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use clap::{ArgMatches, Command, value_parser};
-use orlop::oci::Descriptor;
-use orlop::{Digest, Referrers, Repository};
+use orlop::oci::{Descriptor, Platform, Role};
+use orlop::{Digest, Referrers, Repository, Store};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
 use crate::error::Failure;
 use crate::output::{self, Output, plain};
-use crate::reference::Target;
+use crate::reference::{Selector, Target};
 use crate::session;
-use crate::view::{View, complete, total_size};
+use crate::view::{Extent, View, complete};
 
 /// The deepest tree that is shown: two levels of JSON each, within the 128 that common readers take.
 const MAX_DEPTH: u16 = 60;
@@ -57,10 +57,21 @@ impl Args {
 struct Node {
     #[serde(flatten)]
     view: View,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Box<Platform>>,
+    /// Why there is nothing below it, if there is a reason: `missing`, `absent` or `shared`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
     referrers: Vec<Self>,
-    /// Of everything below the manifest, for people.
+    /// The manifests that it lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    manifests: Vec<Self>,
+    /// Content that belongs to it and is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<Digest>,
+    /// For people: its size and what it lacks.
     #[serde(skip)]
-    total: u64,
+    label: String,
 }
 
 /// A walk from subjects to referrers.
@@ -68,7 +79,7 @@ struct Walk<'a> {
     target: &'a Target,
     repository: &'a Repository,
     artifact_type: Option<&'a str>,
-    /// Every manifest has one subject, so it is met once, unless it refers to itself in some way.
+    /// Every manifest has one subject, so it is met once, unless an index lists it too, or it refers to itself in some way.
     seen: BTreeSet<Digest>,
     is_cut: bool,
 }
@@ -76,11 +87,10 @@ struct Walk<'a> {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
-    let found = target.find(&store)?;
-    let root = complete(&found.repository, &found.descriptor)?;
+    let (repository, root) = root(&target, &store)?;
     let mut walk = Walk {
         target: &target,
-        repository: &found.repository,
+        repository: &repository,
         artifact_type: args.artifact_type.as_deref(),
         seen: BTreeSet::from([root.digest]),
         is_cut: false,
@@ -94,21 +104,80 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     output.result(digests, &tree, || drawn(&tree, args.verbose))
 }
 
+/// Where the tree begins: at a manifest that is there, or at one that is not but has referrers.
+fn root(target: &Target, store: &Store) -> Result<(Repository, Descriptor), Failure> {
+    let failure = match target.find(store) {
+        Ok(found) => {
+            let descriptor = complete(&found.repository, &found.descriptor)?;
+            return Ok((found.repository, descriptor));
+        }
+        Err(failure) => failure,
+    };
+    if let Selector::Digest(name, digest) = &target.selector {
+        let repository = store.repository(name);
+        if !repository.referrers(digest).limit(1).page()?.descriptors.is_empty() {
+            return Ok((repository, Descriptor::new("", *digest, 0)));
+        }
+    }
+    Err(failure)
+}
+
 impl Walk<'_> {
     fn node(&mut self, descriptor: &Descriptor, depth: u16) -> Result<Node, Failure> {
-        let view = View::new(self.target.by_digest(self.repository.name(), &descriptor.digest), descriptor);
-        let total = total_size(self.repository, descriptor)?;
-        let mut referrers = Vec::new();
+        let mut node = self.leaf(descriptor);
+        if self.repository.stat(&descriptor.digest)?.is_some() {
+            let extent = Extent::of(self.repository, descriptor)?;
+            (node.label, node.missing) = (extent.shown(), extent.missing);
+        } else {
+            (node.label, node.status) = ("[missing]".to_owned(), Some("missing"));
+        }
         if depth == 0 {
             self.is_cut |= !self.query(&descriptor.digest).limit(1).page()?.descriptors.is_empty();
-        } else {
-            for referrer in self.referrers(&descriptor.digest)? {
-                if self.seen.insert(referrer.digest) {
-                    referrers.push(self.node(&referrer, depth - 1)?);
-                }
+            return Ok(node);
+        }
+        // Who asks for one type wants its referrers and nothing else.
+        if self.artifact_type.is_none() {
+            node.manifests = self.manifests(&descriptor.digest, depth)?;
+        }
+        for referrer in self.referrers(&descriptor.digest)? {
+            if self.seen.insert(referrer.digest) {
+                node.referrers.push(self.node(&referrer, depth - 1)?);
             }
         }
-        Ok(Node { view, referrers, total })
+        Ok(node)
+    }
+
+    fn leaf(&self, descriptor: &Descriptor) -> Node {
+        Node {
+            view: View::new(self.target.by_digest(self.repository.name(), &descriptor.digest), descriptor),
+            platform: descriptor.platform.clone(),
+            status: None,
+            referrers: Vec::new(),
+            manifests: Vec::new(),
+            missing: Vec::new(),
+            label: String::new(),
+        }
+    }
+
+    fn manifests(&mut self, digest: &Digest, depth: u16) -> Result<Vec<Node>, Failure> {
+        let mut manifests = Vec::new();
+        for successor in self.repository.successors(digest)?.unwrap_or_default() {
+            let child = &successor.descriptor;
+            if successor.role != Role::Manifest {
+                continue;
+            }
+            let mut node = if self.repository.stat(&child.digest)?.is_none() {
+                let label = format!("({}) [absent]", output::size(child.size));
+                Node { status: Some("absent"), label, ..self.leaf(child) }
+            } else if self.seen.insert(child.digest) {
+                self.node(&complete(self.repository, child)?, depth - 1)?
+            } else {
+                Node { status: Some("shared"), label: "[shared]".to_owned(), ..self.leaf(child) }
+            };
+            node.label = format!("[{}] {} {}", child_name(child), child.digest, node.label);
+            manifests.push(node);
+        }
+        Ok(manifests)
     }
 
     fn query<'a>(&'a self, subject: &Digest) -> Referrers<'a> {
@@ -137,16 +206,32 @@ impl Walk<'_> {
     }
 }
 
+/// What a manifest that an index lists is for: a platform, or a build's attestation.
+fn child_name(child: &Descriptor) -> String {
+    if let Some(kind) = child.annotations.get("vnd.docker.reference.type") {
+        return plain(kind).into_owned();
+    }
+    let Some(platform) = &child.platform else {
+        return plain(child.artifact_type.as_deref().unwrap_or(&child.media_type)).into_owned();
+    };
+    let mut name = format!("{}/{}", platform.os, platform.architecture);
+    if let Some(variant) = &platform.variant {
+        name.push_str(&format!("/{variant}"));
+    }
+    plain(&name).into_owned()
+}
+
 /// The digests of all referrers, from the top down.
 fn collect(node: &Node, digests: &mut Vec<Digest>) {
     for referrer in &node.referrers {
         digests.push(referrer.view.digest);
         collect(referrer, digests);
     }
+    node.manifests.iter().for_each(|child| collect(child, digests));
 }
 
 fn drawn(tree: &Node, verbose: bool) -> String {
-    let mut text = format!("{} ({})\n", tree.view.reference, output::size(tree.total));
+    let mut text = format!("{} {}\n", plain(&tree.view.reference), tree.label);
     draw(tree, "", verbose, &mut text);
     text
 }
@@ -159,15 +244,21 @@ fn draw(node: &Node, indent: &str, verbose: bool, text: &mut String) {
             kinds.push(referrer.view.kind());
         }
     }
+    for (index, child) in node.manifests.iter().enumerate() {
+        let is_last = kinds.is_empty() && index + 1 == node.manifests.len();
+        let deeper = branch(indent, is_last, &child.label, text);
+        draw(child, &deeper, verbose, text);
+    }
     for (index, kind) in kinds.iter().enumerate() {
         let deeper = branch(indent, index + 1 == kinds.len(), &plain(kind), text);
         let members: Vec<&Node> =
             node.referrers.iter().filter(|referrer| referrer.view.kind() == *kind).collect();
         for (index, member) in members.iter().enumerate() {
-            let label = format!("{} ({})", member.view.digest, output::size(member.total));
+            let label = format!("{} {}", member.view.digest, member.label);
             let deeper = branch(&deeper, index + 1 == members.len(), &label, text);
             if verbose && !member.view.annotations.is_empty() {
-                let below = branch(&deeper, member.referrers.is_empty(), "[annotations]", text);
+                let is_last = member.referrers.is_empty() && member.manifests.is_empty();
+                let below = branch(&deeper, is_last, "[annotations]", text);
                 let count = member.view.annotations.len();
                 for (index, (key, value)) in member.view.annotations.iter().enumerate() {
                     branch(&below, index + 1 == count, &format!("{}: {}", plain(key), plain(value)), text);

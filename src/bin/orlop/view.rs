@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use orlop::oci::media_type::is_non_distributable;
 use orlop::oci::{Annotations, Descriptor, Role};
 use orlop::{Digest, Repository};
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::output;
 
 /// A manifest or a file. `reference` can be given to any verb that reads.
 #[derive(Clone, Debug, Serialize)]
@@ -51,23 +53,69 @@ pub(crate) fn complete(repository: &Repository, descriptor: &Descriptor) -> Resu
     Ok(descriptor)
 }
 
-/// The bytes of a manifest and of everything below it, each content once, as their descriptors announce them.
-pub(crate) fn total_size(repository: &Repository, descriptor: &Descriptor) -> Result<u64, Failure> {
-    let mut seen = BTreeSet::from([descriptor.digest]);
-    let mut total = descriptor.size;
-    let mut manifests = vec![descriptor.digest];
-    while let Some(digest) = manifests.pop() {
-        for successor in repository.successors(&digest)?.unwrap_or_default() {
-            let child = &successor.descriptor;
-            if successor.role == Role::Subject || !seen.insert(child.digest) {
-                continue;
-            }
-            // Announced by a document of unknown origin, so the sum may be absurd.
-            total = total.saturating_add(child.size);
-            if successor.role == Role::Manifest {
-                manifests.push(child.digest);
+/// What a manifest and everything below it comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Extent {
+    /// Bytes, each content once, as the descriptors announce them.
+    pub(crate) bytes: u64,
+    /// Content that belongs there and is not in the repository.
+    pub(crate) missing: Vec<Digest>,
+    /// Manifests that an index lists and that are not in the repository, as in a copy of some platforms only.
+    pub(crate) absent: Vec<Digest>,
+    /// Manifests that are listed, whether they are there or not.
+    pub(crate) listed: usize,
+}
+
+impl Extent {
+    /// Walks from a manifest down; subjects do not count.
+    pub(crate) fn of(repository: &Repository, descriptor: &Descriptor) -> Result<Self, Failure> {
+        let mut extent = Self { bytes: descriptor.size, ..Self::default() };
+        let mut seen = BTreeSet::from([descriptor.digest]);
+        let mut manifests = vec![descriptor.digest];
+        while let Some(digest) = manifests.pop() {
+            for successor in repository.successors(&digest)?.unwrap_or_default() {
+                let child = &successor.descriptor;
+                if successor.role == Role::Subject || !seen.insert(child.digest) {
+                    continue;
+                }
+                let is_there = repository.stat(&child.digest)?.is_some();
+                if successor.role == Role::Manifest {
+                    extent.listed += 1;
+                    if is_there { manifests.push(child.digest) } else { extent.absent.push(child.digest) }
+                } else if !is_there && child.urls.is_empty() && !is_non_distributable(&child.media_type) {
+                    extent.missing.push(child.digest);
+                }
+                if is_there {
+                    // Announced by a document of unknown origin, so the sum may be absurd.
+                    extent.bytes = extent.bytes.saturating_add(child.size);
+                }
             }
         }
+        Ok(extent)
     }
-    Ok(total)
+
+    /// The size, and what is not there.
+    pub(crate) fn shown(&self) -> String {
+        let mut text = format!("({})", output::size(self.bytes));
+        if !self.missing.is_empty() {
+            text.push_str(&format!(
+                " [missing: {} {}]",
+                self.missing.len(),
+                plural(self.missing.len(), "content")
+            ));
+        }
+        if !self.absent.is_empty() {
+            text.push_str(&format!(" [sparse: {} of {} manifests absent]", self.absent.len(), self.listed));
+        }
+        text
+    }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+/// The bytes of a manifest and of everything below it that is there, each content once.
+pub(crate) fn total_size(repository: &Repository, descriptor: &Descriptor) -> Result<u64, Failure> {
+    Extent::of(repository, descriptor).map(|extent| extent.bytes)
 }
