@@ -8,6 +8,7 @@
 mod artifacts;
 mod concurrency;
 mod cp;
+mod references;
 mod support;
 mod tree;
 mod verbs_blob;

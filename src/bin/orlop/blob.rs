@@ -57,6 +57,7 @@ fn fetch(text: &str, args: &FetchArgs, output: &Output) -> Result<(), Failure> {
     args.check(output)?;
     let target: Target = text.parse()?;
     let store = session::read(&target, output)?;
+    let target = target.expanded(&store)?;
     let (repository, descriptor) = match &target.selector {
         Selector::Digest(name, digest) => {
             let repository = store.repository(name);
@@ -139,6 +140,10 @@ fn push(args: &PushArgs, output: &Output) -> Result<(), Failure> {
         Selector::Layout => (RepositoryName::unnamed(), None),
         Selector::Name(name) => (name.parse().map_err(|error| usage(&error))?, None),
         Selector::Digest(name, digest) => (name.clone(), Some(*digest)),
+        Selector::Prefix(..) => {
+            return Err(Failure::usage(format!("digest is not whole, reference={}", target.shown()))
+                .with_hint("a push needs all of it, or none: then it is computed"));
+        }
     };
     media_type::validate(media_type::essence(&args.media_type)).map_err(|error| usage(&error))?;
     let path = Path::new(&args.file);

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let repositories = match &target.selector {
         Selector::Layout => all_repositories(&store)?,
         Selector::Name(name) => vec![one_repository(&store, &target, name)?],
-        Selector::Digest(..) => {
+        Selector::Digest(..) | Selector::Prefix(..) => {
             return Err(Failure::usage(format!("a manifest cannot be listed, reference={}", target.shown()))
                 .with_hint(format!("`orlop discover {}` shows what refers to it", target.shown())));
         }

@@ -24,6 +24,7 @@ mod manifest;
 mod output;
 mod place;
 mod platform;
+mod prefix;
 mod pull;
 mod push;
 mod rebuild;

@@ -7,6 +7,7 @@ use orlop::oci::{Descriptor, LayoutName, Reference, RepositoryName, Tag};
 use orlop::{Algorithm, Digest, Repository, Store};
 
 use crate::error::{Exit, Failure};
+use crate::prefix::Prefix;
 
 const FORMS: &str = "write oci:DIR, oci:DIR:TAG, oci:DIR:REPOSITORY:TAG or oci:DIR@DIGEST";
 
@@ -26,6 +27,8 @@ pub(crate) enum Selector {
     Name(String),
     /// One manifest by its content.
     Digest(RepositoryName, Digest),
+    /// The same by the beginning of its digest.
+    Prefix(RepositoryName, Prefix),
 }
 
 /// A manifest and the repository that it was found in.
@@ -58,7 +61,22 @@ impl Target {
             Selector::Layout => self.layout(),
             Selector::Name(name) => format!("{}:{name}", self.layout()),
             Selector::Digest(repository, digest) => self.by_digest(repository, digest),
+            Selector::Prefix(repository, prefix) if repository.is_unnamed() => {
+                format!("{}@{}", self.layout(), prefix.shown())
+            }
+            Selector::Prefix(repository, prefix) => {
+                format!("{}:{repository}@{}", self.layout(), prefix.shown())
+            }
         }
+    }
+
+    /// The same with the whole digest where its beginning was given.
+    pub(crate) fn expanded(&self, store: &Store) -> Result<Self, Failure> {
+        let Selector::Prefix(repository, prefix) = &self.selector else { return Ok(self.clone()) };
+        let digest = prefix.expand(store, repository)?;
+        let digest = digest.map_or_else(|| Err(self.not_found(store, None)?), Ok)?;
+        let selector = Selector::Digest(repository.clone(), digest);
+        Ok(Self { directory: self.directory.clone(), selector })
     }
 
     /// A manifest of this layout as an argument.
@@ -98,6 +116,7 @@ impl Target {
                     None => Err(self.not_found(store, Some(digest))?),
                 }
             }
+            Selector::Prefix(..) => self.expanded(store)?.find(store),
             Selector::Name(name) => self.find_name(store, name),
         }
     }
@@ -177,36 +196,51 @@ fn split(rest: &str, text: &str) -> Result<Target, Failure> {
             Failure::usage(format!("reference has an empty {what}, reference={text}")).with_hint(FORMS)
         );
     }
-    let selector = match (digest, name) {
-        (None, None) => Selector::Layout,
-        (None, Some(name)) => Selector::Name(name.into()),
-        (Some(digest), None) => Selector::Digest(RepositoryName::unnamed(), digest),
-        (Some(_), Some(name)) if name.contains(':') => {
+    let unnamed = RepositoryName::unnamed;
+    let repository = |name: &str| -> Result<RepositoryName, Failure> {
+        if name.contains(':') {
             return Err(Failure::usage(format!("reference has a tag and a digest, reference={text}"))
                 .with_hint("give one of them"));
         }
-        (Some(digest), Some(name)) => {
-            let repository =
-                name.parse().map_err(|error| Failure::usage(format!("{error}")).with_hint(FORMS))?;
-            Selector::Digest(repository, digest)
+        name.parse().map_err(|error| Failure::usage(format!("{error}")).with_hint(FORMS))
+    };
+    let selector = match (digest, name) {
+        (Ending::None, None) => Selector::Layout,
+        (Ending::None, Some(name)) => Selector::Name(name.into()),
+        (Ending::Whole(digest), name) => {
+            Selector::Digest(name.map_or_else(|| Ok(unnamed()), repository)?, digest)
+        }
+        (Ending::Prefix(prefix), name) => {
+            Selector::Prefix(name.map_or_else(|| Ok(unnamed()), repository)?, prefix)
         }
     };
     Ok(Target { directory: directory.into(), selector })
 }
 
+/// What stands behind an `@`.
+enum Ending {
+    None,
+    Whole(Digest),
+    Prefix(Prefix),
+}
+
 /// Takes the digest off the end. An `@` before anything but a known algorithm belongs to the directory.
-fn split_digest(rest: &str) -> Result<(&str, Option<Digest>), Failure> {
+fn split_digest(rest: &str) -> Result<(&str, Ending), Failure> {
     if let Some((before, text)) = rest.rsplit_once('@')
-        && let Some((algorithm, _)) = text.split_once(':')
-        && algorithm.parse::<Algorithm>().is_ok()
+        && let Some((algorithm, digits)) = text.split_once(':')
+        && let Ok(algorithm) = algorithm.parse::<Algorithm>()
     {
+        if let Some(prefix) = Prefix::parse(algorithm, digits) {
+            return Ok((before, Ending::Prefix(prefix)));
+        }
         let digest = text.parse::<Digest>().map_err(|error| {
-            Failure::usage(error.to_string())
-                .with_hint("a digest is its algorithm, a colon and lower-case hexadecimal digits")
+            Failure::usage(error.to_string()).with_hint(
+                "a digest is its algorithm, a colon and lower-case hexadecimal digits, or the first of them",
+            )
         })?;
-        return Ok((before, Some(digest)));
+        return Ok((before, Ending::Whole(digest)));
     }
-    Ok((rest, None))
+    Ok((rest, Ending::None))
 }
 
 /// Splits what a push writes to, `[REPOSITORY:]TAG[,TAG...]`, into repository and tags.
@@ -214,7 +248,7 @@ pub(crate) fn repository_and_tags(target: &Target) -> Result<(RepositoryName, Ve
     let name = match &target.selector {
         Selector::Layout => return Ok((RepositoryName::unnamed(), Vec::new())),
         Selector::Name(name) => name,
-        Selector::Digest(..) => {
+        Selector::Digest(..) | Selector::Prefix(..) => {
             return Err(Failure::usage(format!(
                 "a push cannot choose its digest, reference={}",
                 target.shown()
@@ -319,7 +353,7 @@ mod tests {
         for text in ["", ":", "oci:", "oci::v1", "oci:dir:", "nowhere", "tar:a.tar", "docker://host/a:v1"] {
             assert!(refused(text).contains(&format!("reference={text}")), "{text}");
         }
-        assert!(refused("oci:dir@sha256:beef").contains("beef"));
+        assert!(refused("oci:dir@sha256:bee").contains("bee"));
         assert!(
             refused(&format!("oci:dir@sha256:{}", HEX.to_uppercase())).contains(&HEX.to_uppercase()[..40])
         );

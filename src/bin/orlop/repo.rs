@@ -99,7 +99,7 @@ fn tags(text: &str, last: Option<&str>, exclude: bool, output: &Output) -> Resul
     let store = session::read(&target, output)?;
     let found = match &target.selector {
         Selector::Layout => all(&store.default_repository(), last)?,
-        Selector::Digest(..) => of_manifest(&store, &target, last)?,
+        Selector::Digest(..) | Selector::Prefix(..) => of_manifest(&store, &target, last)?,
         Selector::Name(name) => match repository(&store, name)? {
             Some(repository) => all(&repository, last)?,
             None => of_manifest(&store, &target, last).map_err(|failure| {
