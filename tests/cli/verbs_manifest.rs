@@ -89,6 +89,7 @@ fn an_index_gives_the_manifest_of_a_platform() {
         place.ok(&["manifest", "fetch", "-q", "oci:s:v1", "--platform", platform]).trim().to_owned()
     };
     assert_eq!(fetch("linux/amd64"), amd);
+    assert_eq!(place.ok(&["resolve", "oci:s:v1", "--platform", "linux/amd64"]).trim(), amd);
     assert_eq!(fetch("linux/arm64"), arm);
     assert_eq!(fetch("linux/arm64/v8"), arm);
     let described = place.ok(&["manifest", "fetch", "oci:s:v1", "--platform", "linux/arm64", "--descriptor"]);
@@ -391,6 +392,9 @@ fn an_index_that_makes_no_sense_is_refused() {
     layout.document("sparse", INDEX, &list(&amd, 3));
     let stderr = place.fails(4, &["manifest", "fetch", "oci:sparse:sparse", "--platform", "linux/amd64"]);
     assert!(stderr.contains(&amd), "{stderr}");
+    // Its digest is known all the same.
+    let resolve = ["resolve", "oci:sparse:sparse", "--platform", "linux/amd64"];
+    assert_eq!(place.ok(&resolve).trim(), amd);
     let stderr = place.fails(4, &["manifest", "index", "update", "oci:sparse:whole", "--merge", "sparse"]);
     assert!(stderr.contains(&amd), "{stderr}");
     assert_eq!(place.ok(&["resolve", "oci:s:v1"]).trim(), index);

@@ -93,9 +93,8 @@ pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> 
                     if there.is_empty() { "none".into() } else { there.join(", ") }
                 )));
             };
-            let chosen = Found { repository: found.repository, descriptor: one.descriptor.clone() };
-            read(&chosen)?;
-            Ok(chosen)
+            // Whether it is there, is for those to say who need it.
+            Ok(Found { repository: found.repository, descriptor: one.descriptor.clone() })
         }
         Some(ManifestKind::ImageManifest | ManifestKind::DockerManifest) => {
             let platform = match manifest.config() {

@@ -1,8 +1,9 @@
 //! `orlop resolve`
 
-use crate::args::{flag, target, target_of, verb};
+use crate::args::{flag, target, target_of, value, verb};
 use crate::error::Failure;
 use crate::output::Output;
+use crate::platform::{Wanted, platform_option, select};
 use crate::reference::Target;
 use crate::session;
 use crate::view::{View, complete};
@@ -13,6 +14,7 @@ use clap::{ArgMatches, Command};
 pub(crate) struct Args {
     target: String,
     full_reference: bool,
+    platform: Option<Wanted>,
 }
 
 pub(crate) fn command() -> Command {
@@ -20,18 +22,23 @@ pub(crate) fn command() -> Command {
         .visible_alias("digest")
         .arg(target("oci:DIR:REF", "The manifest"))
         .arg(flag("full-reference", "Print a reference by digest instead of the digest alone").short('l'))
+        .arg(platform_option())
 }
 
 impl Args {
     pub(crate) fn of(matches: &ArgMatches) -> Self {
-        Self { target: target_of(matches), full_reference: matches.get_flag("full-reference") }
+        Self {
+            target: target_of(matches),
+            full_reference: matches.get_flag("full-reference"),
+            platform: value(matches, "platform"),
+        }
     }
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
-    let found = target.find(&store)?;
+    let found = select(target.find(&store)?, args.platform.as_ref(), &target)?;
     let descriptor = complete(&found.repository, &found.descriptor)?;
     let view = View::new(target.by_digest(found.repository.name(), &descriptor.digest), &descriptor);
     output.result([view.digest], &view, || {
