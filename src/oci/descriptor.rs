@@ -36,7 +36,7 @@ pub struct Descriptor {
     /// Where else the content can be had.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// The content itself in base64, as it was written; never decoded here.
+    /// The content itself in base64, as it was written: see [`inlined`](Self::inlined).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
@@ -55,6 +55,14 @@ impl Descriptor {
             urls: Vec::new(),
             data: None,
         }
+    }
+
+    /// The content that the descriptor carries itself in `data`, if it does and if that is what digest and size say.
+    #[must_use]
+    pub fn inlined(&self) -> Option<Vec<u8>> {
+        let bytes = super::base64::decode(self.data.as_deref()?)?;
+        let is_it = bytes.len() as u64 == self.size && self.digest.algorithm().digest(&bytes) == self.digest;
+        is_it.then_some(bytes)
     }
 
     /// The same with one more annotation, or another value of it.
@@ -223,6 +231,20 @@ mod tests {
         );
         assert_eq!(text, head + tail);
         assert_eq!(serde_json::from_str::<Descriptor>(&text).unwrap(), full);
+    }
+
+    #[test]
+    fn data_counts_only_if_it_is_the_content() {
+        let carrying = |data: &str, content: &[u8], size| Descriptor {
+            data: Some(data.into()),
+            ..Descriptor::new("a/b", Digest::of(content), size)
+        };
+        assert_eq!(carrying("e30=", b"{}", 2).inlined().unwrap(), b"{}");
+        assert_eq!(carrying("", b"", 0).inlined().unwrap(), b"");
+        assert_eq!(Descriptor::new("a/b", Digest::of(b""), 0).inlined(), None);
+        for wrong in [carrying("e30=", b"{}", 3), carrying("e30=", b"[]", 2), carrying("e30", b"{}", 2)] {
+            assert_eq!(wrong.inlined(), None);
+        }
     }
 
     #[test]

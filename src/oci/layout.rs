@@ -76,6 +76,8 @@ pub struct IndexEntry {
     pub annotations: Annotations,
     /// What the content, an image, runs on.
     pub platform: Option<Platform>,
+    /// Whether it carries its content itself: see [`Descriptor::inlined`].
+    pub has_data: bool,
     /// The whole entry in JSON, exactly as it is written.
     pub raw: String,
 }
@@ -90,6 +92,7 @@ impl IndexEntry {
             artifact_type: fields.artifact_type,
             annotations: fields.annotations,
             platform: fields.platform.map(|Object(platform)| platform),
+            has_data: fields.data.is_some(),
             raw: Box::<str>::from(raw).into_string(),
         })
     }

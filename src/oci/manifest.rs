@@ -89,6 +89,37 @@ impl Manifest {
     /// two kinds of manifest: CVE-2021-41190), `mediaType` or `schemaVersion` of something else, descriptors without a
     /// size or with a digest that breaks the grammar. Digests of unknown algorithms are taken: see [`foreign`](Self::foreign).
     pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Self> {
+        Self::parse_with(media_type, bytes, Strictness::Pushed)
+    }
+
+    /// Reads a manifest that a layout lists under a media type: as [`parse`](Self::parse), but a manifest that calls itself
+    /// something else of the same shape (Docker's and OCI's) is what it is listed as. No reader can take it for another.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn read(media_type: &str, bytes: &[u8]) -> Result<Self> {
+        Self::parse_with(media_type, bytes, Strictness::Listed)
+    }
+
+    /// The media type of a manifest that is listed without any: what it calls itself, or what its members make it.
+    #[must_use]
+    pub fn sniff(bytes: &[u8]) -> Option<&'static str> {
+        if bytes.len() > MAX_MANIFEST_SIZE {
+            return None;
+        }
+        let Object(document) = serde_json::from_slice::<Object<Document>>(bytes).ok()?;
+        let named = document.media_type.as_deref().and_then(ManifestKind::of);
+        let shape = || match (document.config.is_some(), document.manifests.is_some()) {
+            (true, false) => Some(ManifestKind::ImageManifest),
+            (false, true) => Some(ManifestKind::ImageIndex),
+            _ => None,
+        };
+        let is_said = document.media_type.as_deref().is_some_and(|name| !name.is_empty());
+        named.or_else(|| if is_said { None } else { shape() }).map(ManifestKind::media_type)
+    }
+
+    fn parse_with(media_type: &str, bytes: &[u8], strictness: Strictness) -> Result<Self> {
         if bytes.len() > MAX_MANIFEST_SIZE {
             let size = bytes.len();
             return Err(Error::invalid(format!(
@@ -110,13 +141,13 @@ impl Manifest {
             json::check(bytes)?;
             let Object(document) =
                 serde_json::from_slice(bytes).map_err(|error| json::unparsable("manifest", &error))?;
-            manifest.fill(kind, document)?;
+            manifest.fill(kind, document, strictness)?;
         }
         Ok(manifest)
     }
 
-    fn fill(&mut self, kind: ManifestKind, document: Document) -> Result<()> {
-        document.check_kind(kind, &self.media_type)?;
+    fn fill(&mut self, kind: ManifestKind, document: Document, strictness: Strictness) -> Result<()> {
+        document.check_kind(kind, &self.media_type, strictness)?;
         let Document { artifact_type, config, layers, blobs, manifests, subject, annotations, .. } = document;
         let config = config.flatten();
         let is_image = matches!(kind, ManifestKind::ImageManifest | ManifestKind::DockerManifest);
@@ -251,6 +282,15 @@ impl Manifest {
     }
 }
 
+/// What the media type that a manifest gives itself is held to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Strictness {
+    /// The one that it is pushed under.
+    Pushed,
+    /// One of the same shape as the one that it is listed under.
+    Listed,
+}
+
 /// A descriptor whose digest may be of an unknown algorithm.
 type RawDescriptor = Object<Fields<String>>;
 
@@ -278,7 +318,7 @@ struct Document {
 
 impl Document {
     /// Refuses what another reader could take for another kind of manifest (CVE-2021-41190).
-    fn check_kind(&self, kind: ManifestKind, media_type: &str) -> Result<()> {
+    fn check_kind(&self, kind: ManifestKind, media_type: &str, strictness: Strictness) -> Result<()> {
         let own: &[&str] = match kind {
             ManifestKind::ImageManifest | ManifestKind::DockerManifest => &["config", "layers"],
             ManifestKind::ImageIndex | ManifestKind::DockerList => &["manifests"],
@@ -299,6 +339,8 @@ impl Document {
         if let Some(found) = self.media_type.as_deref()
             && !found.is_empty()
             && !media_type::essence(found).eq_ignore_ascii_case(media_type)
+            && (strictness == Strictness::Pushed
+                || !ManifestKind::of(found).is_some_and(|it| it.is_shaped_as(kind)))
         {
             let found = excerpt(found);
             return Err(Error::invalid(format!(

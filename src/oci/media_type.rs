@@ -89,6 +89,20 @@ impl ManifestKind {
         }
     }
 
+    /// Whether its documents have the same members as those of another: OCI took Docker's over.
+    #[must_use]
+    pub(crate) const fn is_shaped_as(self, other: Self) -> bool {
+        const fn shape(kind: ManifestKind) -> u8 {
+            match kind {
+                ManifestKind::ImageManifest | ManifestKind::DockerManifest => 1,
+                ManifestKind::ImageIndex | ManifestKind::DockerList => 2,
+                ManifestKind::OrasArtifact => 3,
+                ManifestKind::OciArtifact => 4,
+            }
+        }
+        shape(self) == shape(other)
+    }
+
     /// Whether it lists manifests: an OCI index or a Docker list.
     #[must_use]
     pub const fn is_index(self) -> bool {

@@ -5,11 +5,14 @@
 //! manifest, and the OCI artifact manifest of image-spec 1.1.0-rc2.
 
 mod annotations;
+pub mod attached;
+mod base64;
 mod descriptor;
 pub(crate) mod json;
 pub mod layout;
 mod manifest;
 pub mod media_type;
+pub mod names;
 mod reference;
 
 pub use annotations::Annotations;
