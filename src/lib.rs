@@ -17,9 +17,9 @@ pub use blobs::{Blob, BlobReader, Content, Expected, Ingest, Sharing};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Commit, Committed, Durability, Expect, Limits, Options, Order, Page, PageToken, Publish, Pushed,
-    ReadMode, RebuildReport, Referrers, ReferrersPage, Report, Repository, Stat, Store, StoredManifest,
-    TagChange, TagEntry, Unscoped, Untagged, Verify,
+    Batch, Commit, Committed, Durability, Expect, Limits, NamedManifest, Options, Order, Page, PageToken,
+    Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage, Report, Repository, Stat, Store,
+    StoredManifest, TagChange, TagEntry, Unscoped, Untagged, Verify,
 };
 
 /// The format on disk, byte by byte.

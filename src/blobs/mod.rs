@@ -69,7 +69,8 @@ impl Blobs {
             }
         };
         let (root, ingest) = if writable {
-            let blobs = sys::Dir::create(root).map_err(fail(root))?;
+            // Made by a path that may have links in it; opened without following one in its own place.
+            let blobs = sys::Dir::create(root).and_then(|_| sys::Dir::open(root)).map_err(fail(root))?;
             let ingest = sys::Dir::create(ingest).map_err(fail(ingest))?;
             if let Some(parent) = root.parent() {
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -78,7 +79,7 @@ impl Blobs {
             }
             (blobs, Some(ingest))
         } else {
-            (sys::Dir::open_following(root).map_err(fail(root))?, None)
+            (sys::Dir::open(root).map_err(fail(root))?, None)
         };
         let blobs =
             Self { root, ingest, sha256: Slot::default(), sha512: Slot::default(), blake3: Slot::default() };

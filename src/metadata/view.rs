@@ -297,10 +297,20 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The digests, as written, of entries of this name that are not ours to understand.
-    pub(crate) fn foreign_of(&self, name: &str, mut visit: impl FnMut(&str) -> Visit) -> Result<()> {
+    /// The entries of this name that are not ours to understand: digest as written, JSON.
+    pub(crate) fn foreign_of(&self, name: &str, mut visit: impl FnMut(&str, &str) -> Visit) -> Result<()> {
         let prefix = key::foreign(name, "");
-        self.scan(Family::Default, &prefix, None, |key, _| visit(text(rest(key, prefix.len())?)?))
+        self.scan(Family::Default, &prefix, None, |key, value| {
+            visit(text(rest(key, prefix.len())?)?, text(value)?)
+        })
+    }
+
+    /// What other tools say of entries, as JSON, with the names of those that have one.
+    pub(crate) fn extras(&self, mut visit: impl FnMut(Option<&str>, &str) -> Visit) -> Result<()> {
+        self.scan(Family::Default, &[tag_byte::EXTRA], None, |key, value| {
+            let name = text(rest(key, 1)?)?;
+            visit(if name.starts_with('\0') { None } else { Some(name) }, text(value)?)
+        })
     }
 
     /// What another tool says of an entry, as JSON.

@@ -51,6 +51,11 @@ impl Gauge {
         self.rows.fetch_sub(rows, Ordering::SeqCst);
     }
 
+    /// The bytes that are in use.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.load(Ordering::SeqCst) == 0
     }

@@ -119,7 +119,7 @@ pub(super) fn describe(digest: &Digest, size: u64, record: ManifestRecord) -> De
 }
 
 fn parse(media_type: &str, digest: &Digest, content: &[u8]) -> Result<Manifest> {
-    Manifest::parse(media_type, content).map_err(|error| {
+    Manifest::read(media_type, content).map_err(|error| {
         Error::corrupt(format!("stored manifest cannot be parsed, digest={digest}, media_type={media_type}"))
             .with_source(error)
     })

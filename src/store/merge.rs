@@ -16,8 +16,9 @@ use super::{Core, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{View, fact};
+use crate::oci::attached::{Attached, Subject};
 use crate::oci::layout::{INDEX_FILE, MEMBERSHIP, REF_NAME};
-use crate::oci::{IndexEntry, LayoutName, RepositoryName, Tag, read_index};
+use crate::oci::{Descriptor, IndexEntry, LayoutName, RepositoryName, Tag, read_index};
 use crate::sys::Stat;
 
 /// What `index.json` turned out to be.
@@ -50,12 +51,23 @@ const TRIES: usize = 100;
 /// Entries taken in by one commit.
 const GROUP: usize = 128;
 
+/// How an entry stands to others of its name.
+enum Place {
+    First,
+    /// It names the same as one before it.
+    Same,
+    /// It names something else than the first.
+    Other,
+}
+
 /// One pass over their file.
 struct Merge<'a> {
     core: &'a Core,
     absence: Absence,
     /// Hashes of the names in their file. A collision can only keep a name that they removed.
     seen: HashSet<u64>,
+    /// Hashes of entries whose name another entry has already.
+    doubled: HashSet<u64>,
     /// An entry is looked at once more, so its name is among the seen.
     again: bool,
     group: Group,
@@ -113,8 +125,14 @@ impl Core {
             return Ok(());
         }
         rewind(file)?;
-        let mut merge =
-            Merge { core: self, absence, seen: HashSet::new(), again: false, group: Group::default() };
+        let mut merge = Merge {
+            core: self,
+            absence,
+            seen: HashSet::new(),
+            doubled: HashSet::new(),
+            again: false,
+            group: Group::default(),
+        };
         read_index(file, &mut |entry| merge.add(entry))?;
         merge.commit()?;
         if absence != Absence::Adopt {
@@ -181,14 +199,51 @@ impl Merge<'_> {
         };
         match LayoutName::parse(name) {
             _ if name.is_empty() => self.untagged(entry, &digest),
+            // A digest in place of a name reads as a tag of a repository called `sha256`, which nobody means.
+            LayoutName::Tag(repository, tag) if name == entry.digest => {
+                let view = self.core.metadata.view();
+                match view.tag_in(repository.as_str(), tag.as_str())? {
+                    Some(_) => self.tag(entry, &digest, name, repository, &tag),
+                    None => self.beside(&view, entry, &digest, &RepositoryName::unnamed(), name),
+                }
+            }
             LayoutName::Tag(repository, tag) => self.tag(entry, &digest, name, repository, &tag),
             LayoutName::Foreign(_) => {
                 let view = self.core.metadata.view();
-                if self.take(&view, entry, &digest, &RepositoryName::unnamed(), name)? {
-                    self.keep(name, entry);
-                }
-                Ok(())
+                self.beside(&view, entry, &digest, &RepositoryName::unnamed(), name)
             }
+        }
+    }
+
+    /// Takes in what an entry names and keeps the entry as it is: its name is not ours, or not its alone.
+    fn beside(
+        &mut self,
+        view: &View<'_>,
+        entry: &IndexEntry,
+        digest: &Digest,
+        repository: &RepositoryName,
+        name: &str,
+    ) -> Result<()> {
+        if self.take(view, entry, digest, repository, name)?.is_some() {
+            self.keep(name, entry);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry is the first of its name. The first one counts, as for other readers.
+    fn is_first(&mut self, name: &str, entry: &IndexEntry) -> Place {
+        let this = hash(name, &entry.digest);
+        if self.again {
+            return if self.doubled.contains(&this) { Place::Other } else { Place::First };
+        }
+        let known = !self.seen.insert(this);
+        if self.seen.insert(hash(name, "")) {
+            Place::First
+        } else if known {
+            Place::Same
+        } else {
+            self.doubled.insert(this);
+            Place::Other
         }
     }
 
@@ -201,22 +256,28 @@ impl Merge<'_> {
         tag: &Tag,
     ) -> Result<()> {
         let view = self.core.metadata.view();
+        // What is attached to the artifact of this name has that name as well, and is not what it stands for.
+        if Attached::of_annotations(&entry.annotations).is_some_and(|at| at.subject == Subject::SameName) {
+            return self.beside(&view, entry, theirs, &repository, name);
+        }
+        match self.is_first(name, entry) {
+            Place::First => {}
+            Place::Same => return Ok(()),
+            Place::Other => {
+                self.group.reports.push(Report::Ambiguous { name: name.to_owned(), digest: *theirs });
+                return self.beside(&view, entry, theirs, &repository, name);
+            }
+        }
         let ours = view.tag_in(repository.as_str(), tag.as_str())?;
         let base = view.base(name)?.unwrap_or(ours);
-        // A name that stands twice: the first one counts, as for other readers.
-        let first = self.seen.insert(hash(name, "")) || self.again;
         let untouched = base == Some(*theirs) && ours != base;
         let known = ours == Some(*theirs) && self.absence != Absence::Adopt;
-        if first && (untouched || known) {
+        if untouched || known {
             return Ok(());
         }
-        if !self.take(&view, entry, theirs, &repository, name)? {
-            return Ok(());
-        }
-        if !first || (ours != base && ours != Some(*theirs)) {
-            if ours != Some(*theirs) {
-                self.group.reports.push(Report::Conflict { name: name.to_owned(), ours, theirs: *theirs });
-            }
+        let Some(taken) = self.take(&view, entry, theirs, &repository, name)? else { return Ok(()) };
+        if ours != base && ours != Some(*theirs) {
+            self.group.reports.push(Report::Conflict { name: name.to_owned(), ours, theirs: *theirs });
             return Ok(());
         }
         if ours != Some(*theirs) {
@@ -228,7 +289,7 @@ impl Merge<'_> {
                 self.group.reports.push(Report::Taken { name: name.to_owned(), digest: *theirs });
             }
         }
-        self.keep_extra(Some(name), entry);
+        self.keep_extra(Some(name), entry, taken);
         Ok(())
     }
 
@@ -247,8 +308,8 @@ impl Merge<'_> {
             return Ok(());
         }
         let repository = if stated { None } else { Some(RepositoryName::unnamed()) };
-        if self.take_for(&view, entry, digest, repository.as_ref(), "")? {
-            self.keep_extra(None, entry);
+        if let Some(taken) = self.take_for(&view, entry, digest, repository.as_ref(), "")? {
+            self.keep_extra(None, entry, taken);
         }
         Ok(())
     }
@@ -260,11 +321,12 @@ impl Merge<'_> {
         digest: &Digest,
         repository: &RepositoryName,
         name: &str,
-    ) -> Result<bool> {
+    ) -> Result<Option<Descriptor>> {
         self.take_for(view, entry, digest, Some(repository), name)
     }
 
     /// Takes in what an entry names, with all that it reaches, for a repository and those that our annotation states.
+    /// Answers what it turned out to be, whatever the entry says.
     fn take_for(
         &mut self,
         view: &View<'_>,
@@ -272,7 +334,7 @@ impl Merge<'_> {
         digest: &Digest,
         repository: Option<&RepositoryName>,
         name: &str,
-    ) -> Result<bool> {
+    ) -> Result<Option<Descriptor>> {
         let membership = entry.membership().unwrap_or_default();
         let mut repositories: Vec<&RepositoryName> = repository.into_iter().collect();
         if self.absence == Absence::Adopt || repository.is_none() {
@@ -282,6 +344,11 @@ impl Merge<'_> {
         for repository in repositories {
             let lacking = membership.sparse.get(repository).map_or(&[][..], Vec::as_slice);
             let mut taking = TakeIn::new(self.core, view, parts, repository, lacking, reports);
+            if entry.has_data
+                && let Ok(descriptor) = entry.descriptor()
+            {
+                taking.carried(&descriptor)?;
+            }
             let taken = taking.manifest(&entry.media_type, digest)?;
             *unsynced |= taking.unsynced();
             match taken {
@@ -290,9 +357,19 @@ impl Merge<'_> {
                 Taken::Absent(reason) | Taken::Refused(reason) => {
                     self.refuse(name, entry, reason);
                     self.keep(name, entry);
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
+        }
+        let taken = parts.items.iter().rev().find_map(|item| match item {
+            Item::Manifest(new) if new.digest == *digest => {
+                Some(Descriptor::new(new.manifest.media_type(), *digest, new.size))
+            }
+            _ => None,
+        });
+        if let Some(found) = taken.as_ref().map(|taken| taken.size).filter(|found| *found != entry.size) {
+            let (name, expected) = (name.to_owned(), entry.size);
+            reports.push(Report::Size { name, digest: *digest, expected, found });
         }
         // The entry is ours now; an earlier run may have kept it as it was.
         self.group.parts.items.push(Item::Foreign {
@@ -300,7 +377,7 @@ impl Merge<'_> {
             digest: entry.digest.clone(),
             json: None,
         });
-        Ok(true)
+        Ok(taken)
     }
 
     /// Keeps an entry that is not ours to understand exactly as it is.
@@ -314,8 +391,9 @@ impl Merge<'_> {
         });
     }
 
-    /// What they say of an entry beyond what we would: annotations, platform.
-    fn keep_extra(&mut self, name: Option<&str>, entry: &IndexEntry) {
+    /// What they say of an entry beyond what we would: annotations, platform. Size and media type are those that it was
+    /// taken with.
+    fn keep_extra(&mut self, name: Option<&str>, entry: &IndexEntry, taken: Descriptor) {
         let known = |key: &String| key == REF_NAME || key == MEMBERSHIP;
         let more = entry.platform.is_some() || entry.annotations.keys().any(|key| !known(key));
         if !more {
@@ -323,6 +401,8 @@ impl Merge<'_> {
         }
         let Ok(mut descriptor) = entry.descriptor() else { return };
         descriptor.annotations.retain(|key, _| !known(key));
+        descriptor.size = taken.size;
+        descriptor.media_type = taken.media_type;
         if let Ok(json) = serde_json::to_string(&descriptor) {
             self.group.parts.items.push(Item::Extra {
                 name: name.map(str::to_owned),

@@ -194,10 +194,23 @@ impl Options {
             .map_err(|error| Error::io("make a temporary directory", &std::env::temp_dir(), error))?;
         let metadata = Metadata::open(temporary.path())?;
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
-        let blobs = Blobs::open(&path.join(BLOBS), temporary.path(), false)?;
+        let fail = |error| Error::io("look for the content", path, error);
+        let mut content = path.join(BLOBS);
+        if !root.exists(BLOBS).map_err(fail)? {
+            // Nothing is here, or all of it elsewhere: the entries can be listed all the same.
+            content = temporary.path().join(BLOBS);
+            Dir::create(&content).map_err(fail)?;
+        }
+        let blobs = Blobs::open(&content, temporary.path(), false)?;
         let options = self.clone().durability(Durability::Process);
         let mut core = Core::new(&options, path, root, blobs, metadata);
         core.ephemeral = Some(temporary);
+        if let Some(damage) = core.layout_file_damage()? {
+            core.report(damage);
+        }
+        if let Some(Report::Damaged { file, reason }) = core.index_damage()? {
+            return Err(Error::corrupt(format!("{file} cannot be read, path={}: {reason}", path.display())));
+        }
         core.merge_foreign(Absence::Adopt, &mut None)?;
         core.read_only = true;
         Ok(core.start())
@@ -340,19 +353,34 @@ impl Core {
         Stat::of(self.root_dir.file()).map_err(|error| Error::io("stat the directory", &self.root, error))
     }
 
+    /// Why `oci-layout` cannot be read, if it is there and cannot. Another version is an error: nobody knows what it means.
+    fn layout_file_damage(&self) -> Result<Option<Report>> {
+        let path = self.root.join(LAYOUT_FILE);
+        let fail = |error| Error::io("read the layout file", &path, error);
+        let Some(file) = self.root_dir.open_file(LAYOUT_FILE).map_err(fail)? else { return Ok(None) };
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 16), &mut text).map_err(fail)?;
+        match check_layout(&text) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(Some(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() }))
+            }
+            other => other.map(|()| None),
+        }
+    }
+
     /// Writes `oci-layout` where it is missing or damaged; one that another tool wrote stays.
     pub(super) fn write_layout_file(&self) -> Result<()> {
         let path = self.root.join(LAYOUT_FILE);
-        let fail = |error| Error::io("read the layout file", &path, error);
-        if let Some(file) = self.root_dir.open_file(LAYOUT_FILE).map_err(fail)? {
-            let mut text = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 16), &mut text).map_err(fail)?;
-            match check_layout(&text) {
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.report(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() });
-                }
-                other => return other,
+        match self.layout_file_damage()? {
+            Some(damage) => self.report(damage),
+            None if self
+                .root_dir
+                .exists(LAYOUT_FILE)
+                .map_err(|error| Error::io("read the layout file", &path, error))? =>
+            {
+                return Ok(());
             }
+            None => {}
         }
         sys::replace(&self.root_dir, self.blobs.ingest_dir()?, LAYOUT_FILE, LAYOUT_DOCUMENT)
             .map_err(|error| Error::io("write the layout file", &path, error))

@@ -346,7 +346,7 @@ impl<'a, 'b> Plan<'a, 'b> {
     fn replace_foreign(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
         let name = LayoutName::of(repository, tag);
         let Self { view, planned, .. } = self;
-        view.foreign_of(&name, |digest| {
+        view.foreign_of(&name, |digest, _| {
             planned.rows.delete_foreign(&name, digest);
             Ok(super::until(false))
         })

@@ -49,6 +49,24 @@ pub enum Report {
         /// Why.
         reason: String,
     },
+    /// A name stands for more than one manifest in `index.json`. The first is tagged, the others are kept beside it.
+    Ambiguous {
+        /// The name as it stands in `index.json`.
+        name: String,
+        /// What else it stands for.
+        digest: Digest,
+    },
+    /// An `index.json` entry announces another size than its content has. The content is what its digest says.
+    Size {
+        /// The name, or nothing for an untagged entry.
+        name: String,
+        /// The content.
+        digest: Digest,
+        /// The size that is announced.
+        expected: u64,
+        /// The size that it has.
+        found: u64,
+    },
     /// A file that should say what the layout holds is empty or unreadable; it is written anew.
     Damaged {
         /// The file, relative to the layout.
@@ -117,6 +135,16 @@ impl fmt::Display for Report {
             }
             Self::Refused { name, digest, reason } => {
                 write!(f, "not taken from index.json: {name}, {digest}: {reason}")
+            }
+            Self::Ambiguous { name, digest } => {
+                write!(f, "{name} stands for more than one manifest in index.json: also for {digest}")
+            }
+            Self::Size { name, digest, expected, found } => {
+                let name = if name.is_empty() { "an untagged entry" } else { name };
+                write!(
+                    f,
+                    "index.json announces a wrong size for {name}, {digest}: expected={expected}, found={found}"
+                )
             }
             Self::Damaged { file, reason } => write!(f, "{file} is damaged; what it should say is known: {reason}"),
             Self::Missing { digest, reason } => write!(f, "content is damaged: {digest}: {reason}"),

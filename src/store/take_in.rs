@@ -16,6 +16,9 @@ use crate::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, ManifestKind, Reposito
 /// Indexes in indexes: no tool makes more than three levels; a hostile layout could exhaust the stack.
 const DEPTH: usize = 32;
 
+/// How many bytes of content that its descriptors carry a view that only reads takes: they have nowhere else to be.
+const MAX_CARRIED: u64 = 8 << 20;
+
 /// What became of one manifest.
 pub(super) enum Taken {
     /// It will be in the repository with the commit of the parts.
@@ -58,12 +61,34 @@ impl<'a> TakeIn<'a> {
 
     /// A manifest with everything that it reaches.
     pub(super) fn manifest(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
-        self.manifest_at(media_type, digest, Some(0))
+        self.manifest_at(media_type, digest, None, Some(0))
     }
 
     /// A manifest without what it refers to.
     pub(super) fn manifest_alone(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
-        self.manifest_at(media_type, digest, None)
+        self.manifest_at(media_type, digest, None, None)
+    }
+
+    /// Takes the content that a descriptor carries itself, if it has no file.
+    pub(super) fn carried(&mut self, descriptor: &Descriptor) -> Result<()> {
+        let digest = &descriptor.digest;
+        if descriptor.data.is_none() || self.parts.sources.contains_key(digest) {
+            return Ok(());
+        }
+        let has_file = match self.core.blobs.stat_size(digest) {
+            Ok(size) => size == Some(descriptor.size),
+            // Something else has its name, which nobody may replace: it is told as what it is.
+            Err(error) => damage(error).map(|_| true)?,
+        };
+        let no_room =
+            self.core.ephemeral.is_some() && self.core.journal.bytes() + descriptor.size > MAX_CARRIED;
+        if has_file || no_room || self.core.is_hit(self.view, digest)? {
+            return Ok(());
+        }
+        if let Some(bytes) = descriptor.inlined() {
+            self.parts.sources.insert(*digest, Source::Inline(bytes.into()));
+        }
+        Ok(())
     }
 
     /// A blob; otherwise why not.
@@ -76,20 +101,34 @@ impl<'a> TakeIn<'a> {
     }
 
     /// Without a depth, successors are left alone.
-    fn manifest_at(&mut self, media_type: &str, digest: &Digest, depth: Option<usize>) -> Result<Taken> {
+    fn manifest_at(
+        &mut self,
+        media_type: &str,
+        digest: &Digest,
+        announced: Option<u64>,
+        depth: Option<usize>,
+    ) -> Result<Taken> {
         if !self.visited.insert(*digest) {
             return Ok(Taken::Yes);
         }
         if depth > Some(DEPTH) {
             return Ok(Taken::Refused(format!("indexes are nested more than {DEPTH} deep")));
         }
-        let known = ManifestKind::of(media_type).is_some();
-        let (manifest, size) = if known {
+        let (manifest, size) = if is_manifest(media_type) {
             let content = match self.manifest_bytes(digest)? {
                 Ok(content) => content,
                 Err(taken) => return Ok(taken),
             };
-            match Manifest::parse(media_type, &content) {
+            let found = content.len() as u64;
+            if let Some(expected) = announced.filter(|expected| *expected != found) {
+                return Ok(Taken::Refused(wrong_size(expected, found)));
+            }
+            let media_type = if media_type.is_empty() {
+                Manifest::sniff(&content).unwrap_or_default()
+            } else {
+                media_type
+            };
+            match Manifest::read(media_type, &content) {
                 Ok(manifest) => (manifest, content.len() as u64),
                 Err(error) => return Ok(Taken::Refused(error.to_string())),
             }
@@ -115,10 +154,11 @@ impl<'a> TakeIn<'a> {
             if self.lacking.contains(&descriptor.digest) {
                 continue;
             }
-            let is_manifest =
-                child.role == Role::Manifest && ManifestKind::of(&descriptor.media_type).is_some();
-            if is_manifest {
-                match self.manifest_at(&descriptor.media_type, &descriptor.digest, Some(depth + 1))? {
+            self.carried(descriptor)?;
+            if child.role == Role::Manifest && is_manifest(&descriptor.media_type) {
+                let (media_type, digest, size) =
+                    (&descriptor.media_type, &descriptor.digest, Some(descriptor.size));
+                match self.manifest_at(media_type, digest, size, Some(depth + 1))? {
                     Taken::Yes => {}
                     Taken::Refused(reason) => self.refuse(&descriptor.digest, reason),
                     Taken::Absent(reason) => self.absent(parent, descriptor, reason),
@@ -138,6 +178,9 @@ impl<'a> TakeIn<'a> {
 
     /// The verified bytes of a manifest, taken in if they are new.
     fn manifest_bytes(&mut self, digest: &Digest) -> Result<Result<Blob, Taken>> {
+        if let Some(Source::Inline(bytes)) = self.parts.sources.get(digest) {
+            return Ok(Ok(Blob::journalled(*digest, bytes.clone())));
+        }
         if self.core.is_hit(self.view, digest)? {
             return match self.core.load(self.view, digest) {
                 Ok(Some(content)) => Ok(Ok(content)),
@@ -185,9 +228,7 @@ impl<'a> TakeIn<'a> {
             Err(error) => return damage(error).map(Err),
         };
         if let Some(expected) = expected.filter(|expected| *expected != size) {
-            return Ok(Err(format!(
-                "its file has another size than announced, expected={expected}, found={size}"
-            )));
+            return Ok(Err(wrong_size(expected, size)));
         }
         // A view that only reads hashes at the first read instead.
         let unverified = self.core.ephemeral.is_some();
@@ -222,6 +263,15 @@ impl<'a> TakeIn<'a> {
     fn refuse(&mut self, digest: &Digest, reason: String) {
         self.reports.push(Report::Refused { name: String::new(), digest: digest.to_string(), reason });
     }
+}
+
+/// Whether content of a media type is read as a manifest. What is listed without any tells by itself what it is.
+fn is_manifest(media_type: &str) -> bool {
+    media_type.is_empty() || ManifestKind::of(media_type).is_some()
+}
+
+fn wrong_size(expected: u64, found: u64) -> String {
+    format!("its file has another size than announced, expected={expected}, found={found}")
 }
 
 /// Damage is a reason not to take something in; any other error ends the merge.

@@ -22,6 +22,10 @@ impl Unscoped {
         Self { store }
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What is known of a content, whoever holds it.
     ///
     /// # Errors

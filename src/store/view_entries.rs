@@ -225,12 +225,20 @@ impl<W: Write> Entries<'_, W> {
         Ok(lacking)
     }
 
+    /// Whether an entry that is kept beside a tag of the same name can be followed.
+    fn is_also(&self, repository: &RepositoryName, digest: &str) -> Result<bool> {
+        let Some(id) = self.view.repository(repository.as_str())? else { return Ok(false) };
+        let Ok(digest) = digest.parse::<Digest>() else { return Ok(false) };
+        self.view.is_member(id, Kind::Manifest, &digest)
+    }
+
     fn foreign(&mut self) -> Result<()> {
         let view = self.view;
-        view.foreign(|name, _, json| {
-            // A name that has become one of ours is written with our tags.
+        view.foreign(|name, digest, json| {
+            // A name that has become one of ours is written with our tags, unless it stood for something else as well.
             if let LayoutName::Tag(repository, tag) = LayoutName::parse(name)
                 && view.tag_in(repository.as_str(), tag.as_str())?.is_some()
+                && !self.is_also(&repository, digest)?
             {
                 return Ok(until(false));
             }

@@ -8,6 +8,7 @@ use orlop::{Digest, Referrers, Repository, Store};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
+use crate::attached::{Hint, Hints};
 use crate::error::Failure;
 use crate::output::{self, Output, plain};
 use crate::reference::{Selector, Target};
@@ -69,9 +70,18 @@ struct Node {
     /// Content that belongs to it and is not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<Digest>,
+    /// What is attached in other ways than by a subject, which is an edge of the graph for nobody else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<Hint>,
     /// For people: its size and what it lacks.
     #[serde(skip)]
     label: String,
+}
+
+impl Node {
+    fn is_leaf(&self) -> bool {
+        self.referrers.is_empty() && self.manifests.is_empty() && self.attached.is_empty()
+    }
 }
 
 /// A walk from subjects to referrers.
@@ -79,6 +89,7 @@ struct Walk<'a> {
     target: &'a Target,
     repository: &'a Repository,
     artifact_type: Option<&'a str>,
+    hints: Hints,
     /// Every manifest has one subject, so it is met once, unless an index lists it too, or it refers to itself in some way.
     seen: BTreeSet<Digest>,
     is_cut: bool,
@@ -92,6 +103,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         target: &target,
         repository: &repository,
         artifact_type: args.artifact_type.as_deref(),
+        hints: Hints::of(&store)?,
         seen: BTreeSet::from([root.digest]),
         is_cut: false,
     };
@@ -144,6 +156,8 @@ impl Walk<'_> {
                 node.referrers.push(self.node(&referrer, depth - 1)?);
             }
         }
+        node.attached =
+            self.hints.about(&descriptor.digest, self.target, self.repository, self.artifact_type)?;
         Ok(node)
     }
 
@@ -155,6 +169,7 @@ impl Walk<'_> {
             referrers: Vec::new(),
             manifests: Vec::new(),
             missing: Vec::new(),
+            attached: Vec::new(),
             label: String::new(),
         }
     }
@@ -245,20 +260,20 @@ fn draw(node: &Node, indent: &str, verbose: bool, text: &mut String) {
         }
     }
     for (index, child) in node.manifests.iter().enumerate() {
-        let is_last = kinds.is_empty() && index + 1 == node.manifests.len();
+        let is_last = kinds.is_empty() && node.attached.is_empty() && index + 1 == node.manifests.len();
         let deeper = branch(indent, is_last, &child.label, text);
         draw(child, &deeper, verbose, text);
     }
     for (index, kind) in kinds.iter().enumerate() {
-        let deeper = branch(indent, index + 1 == kinds.len(), &plain(kind), text);
+        let is_last = index + 1 == kinds.len() && node.attached.is_empty();
+        let deeper = branch(indent, is_last, &plain(kind), text);
         let members: Vec<&Node> =
             node.referrers.iter().filter(|referrer| referrer.view.kind() == *kind).collect();
         for (index, member) in members.iter().enumerate() {
             let label = format!("{} {}", member.view.digest, member.label);
             let deeper = branch(&deeper, index + 1 == members.len(), &label, text);
             if verbose && !member.view.annotations.is_empty() {
-                let is_last = member.referrers.is_empty() && member.manifests.is_empty();
-                let below = branch(&deeper, is_last, "[annotations]", text);
+                let below = branch(&deeper, member.is_leaf(), "[annotations]", text);
                 let count = member.view.annotations.len();
                 for (index, (key, value)) in member.view.annotations.iter().enumerate() {
                     branch(&below, index + 1 == count, &format!("{}: {}", plain(key), plain(value)), text);
@@ -266,6 +281,11 @@ fn draw(node: &Node, indent: &str, verbose: bool, text: &mut String) {
             }
             draw(member, &deeper, verbose, text);
         }
+    }
+    for (index, hint) in node.attached.iter().enumerate() {
+        let label = format!("{} [{}]", plain(hint.view.kind()), hint.encoding);
+        let deeper = branch(indent, index + 1 == node.attached.len(), &label, text);
+        branch(&deeper, true, &format!("{} ({})", hint.view.digest, output::size(hint.total)), text);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::{ArgMatches, Command};
+use orlop::oci::attached::{Attached, Subject};
 use orlop::oci::{Descriptor, LayoutName, RepositoryName, Role};
 use orlop::{Digest, Repository, Store};
 use serde::Serialize;
@@ -76,7 +77,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     };
     let mut listing =
         Listing { reference: target.shown(), tags: Vec::new(), untagged: args.all.then(Vec::new) };
-    let foreign = store.unscoped().foreign_names()?;
+    let mut foreign = store.unscoped().foreign_names()?;
+    // What is attached to the artifact of a name has that name as well: `discover` shows it there.
+    foreign.retain(|(_, found)| {
+        Attached::of_annotations(&found.annotations).is_none_or(|at| at.subject != Subject::SameName)
+    });
+    foreign.extend(store.unscoped().annotated_names()?);
     for name in &repositories {
         let repository = store.repository(name);
         list_tags(&repository, &target, &mut listing.tags)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
 use orlop::Repository;
-use orlop::oci::{Descriptor, Manifest, Role};
+use orlop::oci::{Descriptor, Manifest, Role, Successor};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
@@ -141,7 +141,11 @@ fn manifest(found: &Found, target: &Target) -> Result<Manifest, Failure> {
     match manifest.kind() {
         Some(kind) if kind.is_index() => {
             let mut hint = "pull one of the manifests that it lists".to_owned();
-            for (index, successor) in manifest.successors().iter().take(8).enumerate() {
+            // An attestation is for no platform, which is how it is told from an image.
+            let is_image = |successor: &&Successor| {
+                successor.descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+            };
+            for (index, successor) in manifest.successors().iter().filter(is_image).take(8).enumerate() {
                 let one = &successor.descriptor;
                 hint.push_str(if index == 0 { ": " } else { ", " });
                 hint.push_str(&target.by_digest(found.repository.name(), &one.digest));

@@ -3,11 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use orlop::oci::names::Meaning;
 use orlop::oci::{Descriptor, LayoutName, Reference, RepositoryName, Tag};
-use orlop::{Algorithm, Digest, Repository, Store};
+use orlop::{Algorithm, Digest, ErrorKind, NamedManifest, Repository, Store};
 
 use crate::error::{Exit, Failure};
+use crate::output::plain;
 use crate::prefix::Prefix;
+
+const ARCHIVE: &str = "an archive";
+
+/// What to do with an archive as long as only directories can be read.
+pub(crate) const UNPACK: &str = "unpack an OCI archive with `tar -xf FILE -C DIR`, or let `skopeo copy` write it or a \
+     Docker archive to oci:DIR:TAG";
 
 const FORMS: &str = "write oci:DIR, oci:DIR:TAG, oci:DIR:REPOSITORY:TAG or oci:DIR@DIGEST";
 
@@ -122,18 +130,48 @@ impl Target {
     }
 
     fn find_name(&self, store: &Store, name: &str) -> Result<Found, Failure> {
-        if let LayoutName::Tag(repository, tag) = LayoutName::parse(name) {
-            let repository = store.repository(&repository);
-            if let Some(descriptor) = repository.resolve(&tag)? {
-                return Ok(Found { repository, descriptor });
+        match store.unscoped().find_name(name)? {
+            Meaning::One(one) => {
+                let repository = store.repository(&one.repository);
+                Ok(Found { repository, descriptor: one.descriptor })
             }
+            Meaning::None => match store.unscoped().unusable(name)? {
+                Some(error) => Err(self.unusable(&error)),
+                None => Err(self.not_found(store, None)?),
+            },
+            Meaning::Ambiguous(several) => Err(self.ambiguous(&several)),
         }
-        if let Some(descriptor) = store.unscoped().resolve_name(name)?
-            && let Some(holder) = store.unscoped().holders(&descriptor.digest)?.first()
-        {
-            return Ok(Found { repository: store.repository(holder), descriptor });
-        }
-        Err(self.not_found(store, None)?)
+    }
+
+    /// The name is there, but what it names is not, or cannot be trusted.
+    fn unusable(&self, error: &orlop::Error) -> Failure {
+        let (exit, hint) = match error.kind() {
+            ErrorKind::NotFound => {
+                (Exit::Incomplete, "take the missing content from where the layout came from")
+            }
+            ErrorKind::Corrupt => {
+                (Exit::Integrity, "copy it again from where it came from; nothing of it was used")
+            }
+            _ => (Exit::Other, "nothing of it was used; `orlop ls` lists what else there is"),
+        };
+        let shown = self.shown();
+        Failure::new(exit, format!("what index.json names cannot be used, reference={shown}: {error}"))
+            .with_hint(hint)
+    }
+
+    /// Names everything that could be meant, by digest and by name.
+    fn ambiguous(&self, several: &[NamedManifest]) -> Failure {
+        let candidates: Vec<String> = several
+            .iter()
+            .map(|one| {
+                format!("{} ({})", self.by_digest(&one.repository, &one.descriptor.digest), plain(&one.name))
+            })
+            .collect();
+        Failure::new(
+            Exit::NotFound,
+            format!("the name stands for more than one manifest, reference={}", self.shown()),
+        )
+        .with_hint(format!("give one of them: {}", candidates.join(", ")))
     }
 
     /// Says where else the digest could be found, since repositories do not show each other's content.
@@ -152,12 +190,12 @@ impl FromStr for Target {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        for (scheme, what) in OTHER_SCHEMES {
-            if text.starts_with(scheme) && !Path::new(text).is_dir() {
+        for (scheme, what) in &OTHER_SCHEMES {
+            if text.starts_with(*scheme) && !Path::new(text).is_dir() {
                 return Err(Failure::usage(format!(
                     "{what} cannot be read or written yet, reference={text}"
                 ))
-                .with_hint(FORMS));
+                .with_hint(if *what == ARCHIVE { UNPACK } else { FORMS }));
             }
         }
         if let Some(rest) = text.strip_prefix("oci:").or_else(|| text.strip_prefix("ocidir://")) {
@@ -170,18 +208,28 @@ impl FromStr for Target {
         if target.path().is_dir() {
             return Ok(target);
         }
+        let hint = if is_archive(text) || is_archive(&target.directory) { UNPACK } else { FORMS };
         Err(Failure::usage(format!("neither oci:DIR nor an existing directory, reference={text}"))
-            .with_hint(FORMS))
+            .with_hint(hint))
     }
 }
 
-const OTHER_SCHEMES: [(&str, &str); 5] = [
-    ("tar:", "an archive"),
-    ("oci-archive:", "an archive"),
+const OTHER_SCHEMES: [(&str, &str); 9] = [
+    ("tar:", ARCHIVE),
+    ("oci-archive:", ARCHIVE),
+    ("docker-archive:", ARCHIVE),
+    ("dir:", "a directory of skopeo"),
+    ("docker-daemon:", "a daemon"),
+    ("containers-storage:", "a store of containers"),
     ("docker://", "a registry"),
     ("https://", "a registry"),
     ("http://", "a registry"),
 ];
+
+/// Whether a path is a file, which as a layout can only be an archive.
+pub(crate) fn is_archive(path: impl AsRef<Path>) -> bool {
+    path.as_ref().is_file()
+}
 
 /// Splits `DIR`, `DIR:REF`, `DIR@DIGEST` or `DIR:REPOSITORY@DIGEST`.
 fn split(rest: &str, text: &str) -> Result<Target, Failure> {

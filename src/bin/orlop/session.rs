@@ -9,7 +9,7 @@ use orlop::{ErrorKind, Options, Publish, ReadMode, Report, Store};
 use crate::args::{flag, option, value};
 use crate::error::{Exit, Failure};
 use crate::output::Output;
-use crate::reference::Target;
+use crate::reference::{Target, UNPACK, is_archive};
 
 /// How many findings of one kind are printed.
 const NOTES: usize = 10;
@@ -68,7 +68,9 @@ impl WriteArgs {
                 _ => Failure::from(error),
             })?
         } else {
-            self.options().open_or_create(target.path())?
+            self.options()
+                .open_or_create(target.path())
+                .map_err(|error| archive_hint(error.into(), target))?
         };
         Ok(Writer::new(store, output))
     }
@@ -123,7 +125,7 @@ pub(crate) fn read(target: &Target, output: &Output) -> Result<Store, Failure> {
         if error.kind() == ErrorKind::NotFound {
             no_layout_hint(Failure::from(error), target)
         } else {
-            error.into()
+            archive_hint(error.into(), target)
         }
     })?;
     note(store.reports().iter(), output);
@@ -150,8 +152,24 @@ fn no_layout(target: &Target) -> Failure {
     no_layout_hint(Failure::new(Exit::NotFound, format!("no OCI layout here, path={path}")), target)
 }
 
+/// What to do with an archive, and with one that was unpacked and is of the form before version 25 of docker.
+fn archive_hint(failure: Failure, target: &Target) -> Failure {
+    let path = target.path();
+    if is_archive(path) {
+        failure.with_hint(UNPACK)
+    } else if is_archive(path.join("manifest.json")) && !is_archive(path.join("index.json")) {
+        failure.with_hint(
+            "manifest.json without index.json is how docker saved images before version 25: \
+             `skopeo copy docker-archive:FILE oci:DIR:TAG` makes a layout of the archive",
+        )
+    } else {
+        failure
+    }
+}
+
 /// Only where nothing is yet: nobody wants a layout among other files.
 fn no_layout_hint(failure: Failure, target: &Target) -> Failure {
+    let failure = archive_hint(failure, target);
     let path = target.path();
     if path.exists() && path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return failure;
