@@ -8,6 +8,11 @@
 mod artifacts;
 mod concurrency;
 mod cp;
+mod quirks;
+mod quirks_attached;
+mod quirks_content;
+mod quirks_documents;
+mod quirks_names;
 mod references;
 mod support;
 mod tree;
