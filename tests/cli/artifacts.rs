@@ -57,7 +57,9 @@ fn files_come_back_as_they_were() {
 fn manifests_are_those_of_oras() {
     let place = Place::with_files();
     place.write("empty", "");
-    let cases: [(&[&str], &str); 6] = [
+    place.write("a&b<c>.txt", "hello\n");
+    let cases: [(&[&str], &str); 7] = [
+        (&["a&b<c>.txt"], "60101c5b3b74a77425c8a61ba0c48d540215fb46ebd003a90da35d75962c6637"),
         (
             &["a.txt", "sub/b.txt:text/plain"],
             "e0766ab7979f26caa825782484ce71dd1c20933cb24eef6359775a63492b9f5a",

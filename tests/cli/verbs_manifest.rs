@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use orlop::Digest;
 use serde_json::{Value, json};
@@ -258,6 +258,8 @@ fn a_manifest_is_deleted_with_its_tags() {
     let stderr = place.fails(9, &["manifest", "delete", "oci:s:amd"]);
     assert!(stderr.contains("--force"), "{stderr}");
     place.fails(2, &["manifest", "delete", "oci:s:amd", "--descriptor"]);
+    let stderr = place.fails(2, &["manifest", "delete", "-f", &format!("oci:s@{}", &amd[..19])]);
+    assert!(stderr.contains("named in full"), "{stderr}");
     assert_eq!(place.ok(&["resolve", "oci:s:also"]).trim(), amd);
 
     place.ok(&["manifest", "index", "create", "oci:s:v1", "amd", "arm"]);
@@ -332,6 +334,13 @@ fn an_index_is_made_and_changed() {
     assert_eq!(document["manifests"][0]["digest"], arm);
     assert_eq!(place.ok(&["ls", "-a", "oci:s"]), before);
 
+    // The beginning of a digest stands for it.
+    let short = |digest: &str| digest[..19].to_owned();
+    let by_prefix = ["manifest", "index", "create", "-q", "oci:s:short", &short(&amd), &short(&arm)];
+    assert_eq!(place.ok(&by_prefix).trim(), first);
+    let remove = ["manifest", "index", "update", "oci:s:short", "--remove", &short(&amd), "-o", "-"];
+    assert_eq!(serde_json::from_str::<Value>(&place.ok(&remove)).unwrap()["manifests"][0]["digest"], arm);
+
     // By digest no tag moves; the old index stays.
     place.ok(&["manifest", "index", "update", &format!("oci:s@{first}"), "--remove", &arm, "--tag", "one"]);
     assert_eq!(place.ok(&["resolve", "oci:s:v1"]).trim(), first);
@@ -369,6 +378,8 @@ fn an_index_that_makes_no_sense_is_refused() {
         (2, &["update", "oci:s:amd", "--add", "arm"], "oci:s:amd"),
         (2, &["update", "oci:s:v1", "--merge", "amd"], "amd"),
         (2, &["update", "oci:s:v1", "--remove", "amd"], "amd"),
+        (2, &["update", "oci:s:v1", "--remove", "sha256:12"], "sha256:12"),
+        (3, &["update", "oci:s:v1", "--remove", "sha256:12345678"], "sha256:12345678"),
         (3, &["update", "oci:s:v1", "--remove", EMPTY], EMPTY),
         (3, &["update", "oci:s:none", "--add", "amd"], "oci:s:none"),
         (3, &["update", "oci:s:v1", "--add", "none"], "oci:s:none"),
@@ -398,4 +409,36 @@ fn an_index_that_makes_no_sense_is_refused() {
     let stderr = place.fails(4, &["manifest", "index", "update", "oci:sparse:whole", "--merge", "sparse"]);
     assert!(stderr.contains(&amd), "{stderr}");
     assert_eq!(place.ok(&["resolve", "oci:s:v1"]).trim(), index);
+}
+
+/// The question on a terminal, which `script` stands in for.
+#[test]
+fn a_terminal_is_asked() {
+    let (place, amd, _) = images();
+    let answer = |answer: &str, verb: &str| {
+        let command = format!("'{}' {verb}", env!("CARGO_BIN_EXE_orlop"));
+        let mut child = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .current_dir(place.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+        text(&output.stdout)
+    };
+    for no in ["\n", "n\n", "yesterday\n"] {
+        let shown = answer(no, "manifest delete oci:s:amd");
+        assert!(shown.contains(&format!("delete the manifest {amd} and all tags")), "{shown}");
+        assert!(shown.contains("Operation cancelled."), "{shown}");
+        assert_eq!(place.ok(&["resolve", "oci:s:amd"]).trim(), amd);
+    }
+    let shown = answer("Y\n", "manifest delete oci:s:amd");
+    assert!(shown.contains("Deleted oci:s:amd"), "{shown}");
+    place.fails(3, &["resolve", "oci:s:amd"]);
+    let config = Digest::of(AMD.as_bytes());
+    assert!(answer("yes\n", &format!("blob delete oci:s@{config}")).contains("Deleted"));
+    place.fails(3, &["blob", "fetch", &format!("oci:s@{config}"), "--descriptor"]);
 }

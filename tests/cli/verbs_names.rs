@@ -8,6 +8,8 @@ use serde_json::json;
 
 use crate::support::*;
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 #[test]
 fn tags_go_together_or_not_at_all() {
     let place = Place::with_files();
@@ -73,7 +75,7 @@ fn a_manifest_is_inspected() {
         ]
     );
     assert_eq!(json["tags"], json!(["v1", "v2"]));
-    assert_eq!((&json["referrers"], &json["missing"]), (&json!(1), &json!(0)));
+    assert_eq!((&json["referrers"], &json["missing"]), (&json!(1), &json!([])));
     assert_eq!(json["platform"]["variant"], "v8");
     let parts = json["config"]["size"].as_u64().unwrap() + 12;
     assert_eq!(json["totalSize"], json["size"].as_u64().unwrap() + parts);
@@ -122,21 +124,44 @@ fn what_is_not_there_is_said() {
     let before = listing(&place.path("s"));
     let json = place.json(&["inspect", "oci:s:v1"]);
     let present: Vec<_> = json["layers"].as_array().unwrap().iter().map(|layer| &layer["present"]).collect();
-    assert_eq!((present, &json["missing"]), (vec![&json!(true), &json!(false), &json!(true)], &json!(1)));
+    assert_eq!(
+        (present, &json["missing"]),
+        (vec![&json!(true), &json!(false), &json!(true)], &json!([Digest::of(b"lost").to_string()]))
+    );
     let shown = place.ok(&["inspect", "oci:s:v1"]);
     assert!(shown.ends_with("1 not in the layout\n") && shown.contains("lost  (missing)\n"), "{shown}");
     assert_eq!(listing(&place.path("s")), before);
 
+    // What an index lists may lack something as well, and content with urls belongs elsewhere.
+    let child = layout.entries[0].clone();
+    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": child["mediaType"], "digest": child["digest"], "size": child["size"]}]});
+    layout.document("list", INDEX, &list);
+    let json = place.json(&["inspect", "oci:s:list"]);
+    assert_eq!(json["missing"], json!([Digest::of(b"lost").to_string()]));
+    assert_eq!(json["manifests"][0]["present"], true);
+    let shown = place.ok(&["inspect", "oci:s:list"]);
+    assert!(shown.contains(&format!("below    {}  (missing)\n", Digest::of(b"lost"))), "{shown}");
+    let config = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY, "size": 2});
+    let far = json!({"mediaType": "a/b", "digest": Digest::of(b"far").to_string(), "size": 3, "urls": ["https://example.com/far"]});
+    layout.document(
+        "far",
+        MANIFEST,
+        &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [far]}),
+    );
+    assert_eq!(place.json(&["inspect", "oci:s:far"])["missing"], json!([]));
+    assert!(place.ok(&["inspect", "oci:s:far"]).contains("(not here)"));
+
     // In a store whose file is gone behind its back as well.
     place.write("big", vec![7; 100_000]);
     place.push(&["oci:t:v1", "big"]);
-    let big = Digest::of(&[7; 100_000]).encoded().to_string();
-    let file = place.path(&format!("t/blobs/sha256/{big}"));
+    let big = Digest::of(&[7; 100_000]);
+    let file = place.path(&format!("t/blobs/sha256/{}", big.encoded()));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, "cut").unwrap();
-    assert_eq!(place.json(&["inspect", "oci:t:v1"])["missing"], 1);
+    assert_eq!(place.json(&["inspect", "oci:t:v1"])["missing"], json!([big.to_string()]));
     fs::remove_file(&file).unwrap();
-    assert_eq!(place.json(&["inspect", "oci:t:v1"])["missing"], 1);
+    assert_eq!(place.json(&["inspect", "oci:t:v1"])["missing"], json!([big.to_string()]));
 }
 
 #[test]

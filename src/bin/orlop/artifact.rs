@@ -12,6 +12,7 @@ use orlop::{Batch, Expect, Expected, Repository, Store};
 use serde::Serialize;
 
 use crate::args::{flag, option, rest, value, values};
+use crate::content::as_go;
 use crate::error::Failure;
 use crate::output::{self, Output};
 use crate::session;
@@ -293,6 +294,7 @@ impl Plan {
         let document = serde_json::to_vec(&manifest).map_err(|error| {
             Failure::new(crate::error::Exit::Other, format!("cannot write the manifest: {error}"))
         })?;
+        let document = as_go(&document);
         let size = document.len() as u64;
         let digest = batch.push_manifest(repository, media_type::IMAGE_MANIFEST, document)?;
         for tag in tags {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use orlop::oci::{Descriptor, RepositoryName, media_type};
-use orlop::{Digest, Expected, Repository};
+use orlop::{Digest, Expected, Repository, Store};
 
 use crate::args::{option, target, target_of, value, verb};
-use crate::confirm::{ask, check, force_flag};
+use crate::confirm::{ask, check, force_flag, whole};
 use crate::content::{FetchArgs, descriptor_flag, output_option, pretty_flag, print_descriptor};
 use crate::error::{Exit, Failure};
+use crate::loose;
 use crate::manifest::in_use;
 use crate::output::Output;
 use crate::platform::missing;
@@ -61,8 +62,12 @@ fn fetch(text: &str, args: &FetchArgs, output: &Output) -> Result<(), Failure> {
     let (repository, descriptor) = match &target.selector {
         Selector::Digest(name, digest) => {
             let repository = store.repository(name);
-            let descriptor = describe(&repository, digest, &target)?;
-            (repository, descriptor)
+            match describe(&repository, digest, &target) {
+                Err(failure) if failure.exit() == Exit::NotFound && name.is_unnamed() => {
+                    return fetch_loose(&store, &target, digest, args, output)?.ok_or(failure);
+                }
+                descriptor => (repository, descriptor?),
+            }
         }
         // A manifest is content too.
         _ => {
@@ -77,6 +82,20 @@ fn fetch(text: &str, args: &FetchArgs, output: &Output) -> Result<(), Failure> {
     }
     let mut reader = repository.reader(digest)?.ok_or_else(|| missing("content", digest))?;
     args.content(&view, &descriptor, &mut reader, output)
+}
+
+/// Content that another tool has put into the layout and that no manifest refers to yet. None if there is no such file.
+fn fetch_loose(
+    store: &Store,
+    target: &Target,
+    digest: &Digest,
+    args: &FetchArgs,
+    output: &Output,
+) -> Result<Option<()>, Failure> {
+    let Some((mut file, size)) = loose::verified(store, target.path(), digest)? else { return Ok(None) };
+    let descriptor = Descriptor::new(UNKNOWN, *digest, size);
+    let view = View::new(target.shown(), &descriptor);
+    args.content(&view, &descriptor, &mut file, output).map(Some)
 }
 
 /// What a repository knows of a content.
@@ -214,6 +233,7 @@ impl DeleteArgs {
 fn delete(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
     check(args.descriptor, args.force)?;
     let target: Target = args.target.parse()?;
+    whole(&target)?;
     let Selector::Digest(name, digest) = &target.selector else {
         return Err(Failure::usage(format!("no digest was given, reference={}", target.shown()))
             .with_hint("write oci:DIR@DIGEST; a manifest goes by `orlop manifest delete`"));

@@ -8,6 +8,7 @@ use clap::Arg;
 use crate::args::flag;
 use crate::error::{Exit, Failure};
 use crate::output::{self, plain};
+use crate::reference::{Selector, Target};
 
 /// The flag that answers the question beforehand.
 pub(crate) fn force_flag() -> Arg {
@@ -21,6 +22,16 @@ pub(crate) fn check(descriptor: bool, force: bool) -> Result<(), Failure> {
             "a descriptor is printed of what is deleted without a question, option=--descriptor",
         )
         .with_hint("add --force"));
+    }
+    Ok(())
+}
+
+/// Refuses the beginning of a digest: what is deleted is named in full.
+pub(crate) fn whole(target: &Target) -> Result<(), Failure> {
+    if matches!(target.selector, Selector::Prefix(..)) {
+        return Err(Failure::usage(format!("digest is not whole, reference={}", target.shown())).with_hint(
+            format!("what is deleted is named in full: `orlop resolve {}` prints it", target.shown()),
+        ));
     }
     Ok(())
 }

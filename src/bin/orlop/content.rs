@@ -301,6 +301,36 @@ pub(crate) fn indent(bytes: &[u8], digest: &Digest) -> Result<Vec<u8>, Failure> 
     Ok(text)
 }
 
+/// The document as Go writes it, which oras does: no white space between its parts, and the characters that mean
+/// something in HTML by their numbers. So the same document has the same digest, whichever of both made it.
+pub(crate) fn as_go(json: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(json.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    let mut rest = json;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if !in_string {
+            if !byte.is_ascii_whitespace() {
+                text.push(byte);
+            }
+            in_string = byte == b'"';
+            continue;
+        }
+        match byte {
+            b'<' | b'>' | b'&' => text.extend(format!("\\u{byte:04x}").bytes()),
+            0xe2 if matches!(tail, [0x80, 0xa8 | 0xa9, ..]) => {
+                text.extend(if tail.get(1) == Some(&0xa8) { b"\\u2028" } else { b"\\u2029" });
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => text.push(byte),
+        }
+        in_string = escaped || byte != b'"';
+        escaped = !escaped && byte == b'\\';
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests may panic")]
@@ -353,5 +383,12 @@ mod tests {
                 assert_eq!(failure.exit(), Exit::Integrity);
             }
         }
+    }
+
+    #[test]
+    fn written_as_go_writes_it() {
+        let text = "{ \"a b\" : [ 1,\n \"<&>\\\"\\\\\" , \"\u{2028}x\u{2029}\u{2026}\" ] }";
+        let expected = "{\"a b\":[1,\"\\u003c\\u0026\\u003e\\\"\\\\\",\"\\u2028x\\u2029\u{2026}\"]}";
+        assert_eq!(String::from_utf8(as_go(text.as_bytes())).unwrap(), expected);
     }
 }

@@ -1,5 +1,7 @@
 //! `orlop inspect`
 
+use std::collections::BTreeSet;
+
 use clap::{ArgMatches, Command};
 use orlop::oci::{Annotations, Descriptor, Manifest, ManifestKind, Platform, Role};
 use orlop::{Digest, Repository};
@@ -12,7 +14,7 @@ use crate::output::{self, Output, plain};
 use crate::platform::{Wanted, missing, of_config, platform_option, select, shown};
 use crate::reference::Target;
 use crate::session;
-use crate::view::{View, complete, total_size};
+use crate::view::{Extent, View, complete};
 
 /// How many referrers are asked for at once.
 const PAGE: usize = 1000;
@@ -47,7 +49,7 @@ impl Args {
 struct Inspected {
     #[serde(flatten)]
     view: View,
-    /// Of the manifest and everything below it, as announced.
+    /// Of the manifest and everything below it that is there.
     total_size: u64,
     /// The tags of its repository that name it.
     tags: Vec<String>,
@@ -67,8 +69,8 @@ struct Inspected {
     /// Digests of algorithms that content cannot be stored under.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unsupported: Vec<String>,
-    /// How many parts are not there; the subject may be elsewhere and does not count.
-    missing: usize,
+    /// What belongs to it and is not there, also further below; a subject may be elsewhere and does not count.
+    missing: BTreeSet<Digest>,
 }
 
 /// Something that the manifest refers to.
@@ -99,13 +101,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let manifest = stored.parse()?;
     let descriptor = complete(repository, &found.descriptor)?;
     let look = Look { repository, target: &target };
+    let extent = Extent::of(repository, &descriptor)?;
     let parts = |role: Role| -> Result<Vec<Part>, Failure> {
         let of_role = manifest.successors().iter().filter(|one| one.role == role);
         of_role.map(|one| look.part(&one.descriptor)).collect()
     };
     let mut inspected = Inspected {
         view: View::new(target.by_digest(repository.name(), &digest), &descriptor),
-        total_size: total_size(repository, &descriptor)?,
+        total_size: extent.bytes,
         tags: repository.tags_of(&digest)?.iter().map(ToString::to_string).collect(),
         referrers: look.referrers(&digest)?,
         platform: look.platform(&manifest)?,
@@ -115,7 +118,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         blobs: None,
         manifests: None,
         unsupported: manifest.foreign().to_vec(),
-        missing: 0,
+        missing: extent.missing.into_iter().chain(extent.absent).collect(),
     };
     // An empty list is there where the kind of manifest has one.
     match manifest.kind() {
@@ -126,7 +129,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(_) => inspected.blobs = Some(parts(Role::Blob)?),
         None => {}
     }
-    inspected.missing = inspected.parts().filter(|(_, part)| !part.present).count();
+    // What the store knows of, and whose file is gone or cut all the same.
+    let lost: Vec<Digest> =
+        inspected.parts().filter(|(_, part)| !part.present).map(|(_, part)| part.digest).collect();
+    for digest in lost {
+        if repository.stat(&digest)?.is_some() {
+            inspected.missing.insert(digest);
+        }
+    }
     output.result([digest], &inspected, || inspected.text())
 }
 
@@ -240,8 +250,13 @@ impl Inspected {
             line("Unsupported", digest);
         }
         self.table(&mut text);
-        if self.missing > 0 {
-            text.push_str(&format!("{} not in the layout\n", self.missing));
+        for digest in
+            self.missing.iter().filter(|digest| self.parts().all(|(_, part)| part.digest != **digest))
+        {
+            text.push_str(&format!("{:<9}{digest}  (missing)\n", "below"));
+        }
+        if !self.missing.is_empty() {
+            text.push_str(&format!("{} not in the layout\n", self.missing.len()));
         }
         text
     }
@@ -262,7 +277,12 @@ impl Inspected {
             if let Some(title) = &part.title {
                 what.push_str(&format!("  {}", plain(title)));
             }
-            let there = if part.present { "" } else { "  (missing)" };
+            let there = match part.present {
+                true => "",
+                false if self.missing.contains(&part.digest) => "  (missing)",
+                // Content that may be elsewhere by what its descriptor says.
+                false => "  (not here)",
+            };
             text.push_str(&format!(
                 "{role:<9}{:<72}{:>10}  {what}{there}\n",
                 part.digest.to_string(),

@@ -20,6 +20,7 @@ mod discover;
 mod error;
 mod init;
 mod inspect;
+mod loose;
 mod ls;
 mod manifest;
 mod output;

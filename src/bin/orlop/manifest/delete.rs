@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 use orlop::ErrorKind;
 
 use crate::args::{target, target_of, verb};
-use crate::confirm::{ask, check, force_flag};
+use crate::confirm::{ask, check, force_flag, whole};
 use crate::content::{descriptor_flag, pretty_flag, print_descriptor};
 use crate::error::{Exit, Failure};
 use crate::output::Output;
@@ -52,6 +52,7 @@ impl Args {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     check(args.descriptor, args.force)?;
     let target: Target = args.target.parse()?;
+    whole(&target)?;
     let (name, descriptor) = {
         // Nobody else waits for the lock while somebody thinks about the answer.
         let store = session::read(&target, output)?;

@@ -1,14 +1,15 @@
 //! `orlop manifest push`
 
 use clap::{Arg, ArgMatches, Command};
-use orlop::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, RepositoryName, Tag, media_type};
-use orlop::{Algorithm, Digest, ErrorKind, Expect};
+use orlop::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, RepositoryName, Role, Tag, media_type};
+use orlop::{Algorithm, Batch, Digest, ErrorKind, Expect, Expected, Repository, Store};
 use serde::{Deserialize, Serialize};
 
 use super::read_file;
 use crate::args::{option, target, target_of, value, verb};
 use crate::content::{descriptor_flag, pretty_flag, print_descriptor};
 use crate::error::{Exit, Failure};
+use crate::loose;
 use crate::output::Output;
 use crate::reference::{Selector, Target, repository_and_tags, usage};
 use crate::session::WriteArgs;
@@ -75,6 +76,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Selector::Digest(repository, digest) => {
             Place { repository: repository.clone(), tags: Vec::new(), digest: Some(*digest) }
         }
+        Selector::Prefix(..) => {
+            return Err(Failure::usage(format!("digest is not whole, reference={}", target.shown()))
+                .with_hint("a push needs all of it, or none: then it is computed"));
+        }
         _ => {
             let (repository, tags) = repository_and_tags(&target)?;
             Place { repository, tags, digest: None }
@@ -101,6 +106,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let writer = args.write.create(&target, output)?;
     let repository = writer.store.repository(&place.repository);
     let mut batch = writer.store.batch();
+    take_in(&writer.store, &repository, &mut batch, &manifest, &target)?;
     batch.push_manifest_as(&repository, &media_type, bytes, algorithm)?;
     for tag in &place.tags {
         batch.tag(&repository, tag, found, Expect::Any);
@@ -115,6 +121,25 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     descriptor.artifact_type = manifest.artifact_type().map(ToOwned::to_owned);
     descriptor.annotations = manifest.annotations().clone();
     report(&target, &place.repository, &place.tags, &descriptor, output)
+}
+
+/// Takes in content that another tool has put beside us and that the manifest is the first to refer to.
+fn take_in(
+    store: &Store,
+    repository: &Repository,
+    batch: &mut Batch,
+    manifest: &Manifest,
+    target: &Target,
+) -> Result<(), Failure> {
+    for successor in manifest.successors().iter().filter(|one| one.role != Role::Manifest) {
+        let descriptor = &successor.descriptor;
+        if repository.stat(&descriptor.digest)?.is_none()
+            && let Some(file) = loose::open(store, target.path(), &descriptor.digest)?
+        {
+            batch.push(repository, store.ingest_reader(file, &Expected::from(descriptor))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints what was pushed.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::push::{incomplete, report};
-use crate::content::{Destination, indent, not_json};
+use crate::content::{Destination, as_go, indent, not_json};
 use crate::error::Failure;
 use crate::output::{self, Output};
 use crate::platform::{missing, of_config};
@@ -127,11 +127,11 @@ fn find(store: &Store, target: &Target, repository: &RepositoryName, text: &str)
     let is_full = text.starts_with("oci:") || text.starts_with("ocidir://");
     let named: Target = if is_full {
         text.parse()?
-    } else if let Ok(digest) = text.parse::<Digest>() {
-        target.by_digest(repository, &digest).parse()?
     } else {
-        let repository = if repository.is_unnamed() { String::new() } else { format!("{repository}:") };
-        format!("{}:{repository}{text}", target.layout()).parse()?
+        let is_digest = text.split_once(':').is_some_and(|(name, _)| name.parse::<Algorithm>().is_ok());
+        let end = if is_digest { '@' } else { ':' };
+        let repository = if repository.is_unnamed() { String::new() } else { format!(":{repository}") };
+        format!("{}{repository}{end}{text}", target.layout()).parse()?
     };
     if named.path() != target.path() {
         return Err(Failure::usage(format!("manifest is in another layout, reference={text}"))
@@ -167,48 +167,4 @@ fn entry(found: &Found) -> Result<Box<RawValue>, Failure> {
     let media_type = &stored.descriptor.media_type;
     let entry = Entry { media_type, digest, size: stored.descriptor.size, platform, artifact_type };
     to_raw_value(&entry).map_err(|error| not_json(&error))
-}
-
-/// The document as Go writes it, which oras does: no white space between its parts, and the characters that mean
-/// something in HTML by their numbers. So the same index has the same digest, whichever of both made it.
-fn as_go(json: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(json.len());
-    let mut in_string = false;
-    let mut escaped = false;
-    let mut rest = json;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if !in_string {
-            if !byte.is_ascii_whitespace() {
-                text.push(byte);
-            }
-            in_string = byte == b'"';
-            continue;
-        }
-        match byte {
-            b'<' | b'>' | b'&' => text.extend(format!("\\u{byte:04x}").bytes()),
-            0xe2 if matches!(tail, [0x80, 0xa8 | 0xa9, ..]) => {
-                text.extend(if tail.get(1) == Some(&0xa8) { b"\\u2028" } else { b"\\u2029" });
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => text.push(byte),
-        }
-        in_string = escaped || byte != b'"';
-        escaped = !escaped && byte == b'\\';
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests may panic")]
-
-    use super::*;
-
-    #[test]
-    fn written_as_go_writes_it() {
-        let text = "{ \"a b\" : [ 1,\n \"<&>\\\"\\\\\" , \"\u{2028}x\u{2029}\u{2026}\" ] }";
-        let expected = "{\"a b\":[1,\"\\u003c\\u0026\\u003e\\\"\\\\\",\"\\u2028x\\u2029\u{2026}\"]}";
-        assert_eq!(String::from_utf8(as_go(text.as_bytes())).unwrap(), expected);
-    }
 }

@@ -14,6 +14,7 @@ use crate::content::{Destination, output_option, pretty_flag};
 use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::platform::missing;
+use crate::prefix::Prefix;
 use crate::reference::{Found, Selector, Target, repository_and_tags, usage};
 use crate::session::{self, WriteArgs};
 
@@ -80,13 +81,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(kind) = args.artifact_type.as_deref().filter(|kind| !kind.is_empty()) {
         media_type::validate(kind).map_err(|error| usage(&error))?;
     }
-    let mut removed = BTreeSet::new();
     for text in &args.remove {
-        let digest = text.parse::<Digest>().map_err(|error| {
-            Failure::usage(error.to_string())
-                .with_hint("--remove takes a digest: `orlop inspect` shows what the index lists")
-        })?;
-        removed.insert(digest);
+        check_digest(text)?;
     }
     let mut tags: Vec<Tag> = match target.selector {
         Selector::Name(_) => repository_and_tags(&target)?.1,
@@ -98,42 +94,25 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(destination) = &args.destination {
         let store = session::read(&target, output)?;
         let found = target.find(&store)?;
-        return args.index(&store, &target, &found, removed)?.write(destination, args.pretty, output);
+        return args.index(&store, &target, &found)?.write(destination, args.pretty, output);
     }
     let writer = args.write.open(&target, output)?;
     let found = target.find(&writer.store)?;
-    let finished = args.index(&writer.store, &target, &found, removed)?;
+    let finished = args.index(&writer.store, &target, &found)?;
     let (name, _) = found.into_parts();
     finished.store(&target, writer, &name, &tags, output)
 }
 
 impl Args {
-    fn index(
-        &self,
-        store: &Store,
-        target: &Target,
-        found: &Found,
-        mut removed: BTreeSet<Digest>,
-    ) -> Result<Finished, Failure> {
+    fn index(&self, store: &Store, target: &Target, found: &Found) -> Result<Finished, Failure> {
         let name: &RepositoryName = found.repository.name();
         let (mut index, kind) = read(found, &target.shown())?;
-        let mut manifests: Vec<Box<RawValue>> = Vec::new();
-        let all = removed.clone();
-        for listed in index.manifests.take().unwrap_or_default() {
-            match digest(&listed) {
-                Some(digest) if all.contains(&digest) => {
-                    removed.remove(&digest);
-                }
-                _ => manifests.push(listed),
-            }
+        let mut manifests = index.manifests.take().unwrap_or_default();
+        let mut removed = BTreeSet::new();
+        for text in &self.remove {
+            removed.insert(listed(&manifests, text, target)?);
         }
-        if let Some(digest) = removed.first() {
-            return Err(Failure::new(
-                Exit::NotFound,
-                format!("index does not list the manifest, reference={}, digest={digest}", target.shown()),
-            )
-            .with_hint(format!("`orlop inspect {}` shows what it lists", target.shown())));
-        }
+        manifests.retain(|entry| digest(entry).is_none_or(|digest| !removed.contains(&digest)));
         for text in &self.add {
             manifests.push(entry(&find(store, target, name, text)?)?);
         }
@@ -177,4 +156,34 @@ fn digest(listed: &RawValue) -> Option<Digest> {
     }
     let listed: Listed = serde_json::from_str(listed.get()).ok()?;
     listed.digest.parse().ok()
+}
+
+/// Refuses what is neither a digest nor the beginning of one.
+fn check_digest(text: &str) -> Result<(), Failure> {
+    let is_prefix = text.split_once(':').is_some_and(|(algorithm, digits)| {
+        algorithm.parse().is_ok_and(|algorithm| Prefix::parse(algorithm, digits).is_some())
+    });
+    match text.parse::<Digest>() {
+        Err(error) if !is_prefix => Err(Failure::usage(error.to_string())
+            .with_hint("--remove takes a digest: `orlop inspect` shows what the index lists")),
+        _ => Ok(()),
+    }
+}
+
+/// The one digest that an index lists and that is this one, or begins so.
+fn listed(manifests: &[Box<RawValue>], text: &str, target: &Target) -> Result<Digest, Failure> {
+    let all: BTreeSet<Digest> = manifests
+        .iter()
+        .filter_map(|entry| digest(entry))
+        .filter(|one| one.to_string().starts_with(text))
+        .collect();
+    let failure = |what: &str| {
+        Failure::new(Exit::NotFound, format!("{what}, reference={}, digest={text}", target.shown()))
+            .with_hint(format!("`orlop inspect {}` shows what it lists", target.shown()))
+    };
+    match (all.first(), all.len()) {
+        (Some(digest), 1) => Ok(*digest),
+        (Some(_), _) => Err(failure("more than one digest begins so")),
+        (None, _) => Err(failure("index does not list the manifest")),
+    }
 }
