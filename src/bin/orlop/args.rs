@@ -52,8 +52,15 @@ pub(crate) fn values(matches: &ArgMatches, name: &str) -> Vec<String> {
 pub(crate) fn target_of(matches: &ArgMatches) -> String {
     let target: String = value(matches, "target").unwrap_or_default();
     match value::<String>(matches, "oci-layout-path") {
-        Some(layout) => format!("oci:{layout}:{target}"),
+        Some(layout) => in_layout(&layout, &target),
         None if matches.get_flag("oci-layout") && !target.starts_with("oci:") => format!("oci:{target}"),
         None => target,
     }
+}
+
+/// A name in a layout, or a digest, as one reference.
+pub(crate) fn in_layout(layout: &str, name: &str) -> String {
+    let is_digest = name.split_once(':').is_some_and(|(name, _)| name.parse::<orlop::Algorithm>().is_ok());
+    let end = if is_digest { '@' } else { ':' };
+    format!("oci:{layout}{end}{name}")
 }

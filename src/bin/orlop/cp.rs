@@ -6,7 +6,7 @@ use orlop::transfer::{Copied, Copier};
 use orlop::{Digest, ErrorKind, Repository, Sharing, Store};
 use serde::Serialize;
 
-use crate::args::{flag, option, target, value, verb};
+use crate::args::{flag, in_layout, option, target, value, verb};
 use crate::error::{Exit, Failure};
 use crate::output::{self, Output, plain};
 use crate::reference::{Selector, Target, repository_and_tags};
@@ -63,7 +63,7 @@ impl Args {
         let place = |name: &str, flags: [&str; 2]| {
             let text: String = value(matches, name).unwrap_or_default();
             match value::<String>(matches, flags[1]) {
-                Some(layout) => format!("oci:{layout}:{text}"),
+                Some(layout) => in_layout(&layout, &text),
                 None if matches.get_flag(flags[0]) && !text.starts_with("oci:") => format!("oci:{text}"),
                 None => text,
             }
