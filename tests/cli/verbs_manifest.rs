@@ -224,6 +224,9 @@ fn a_manifest_that_does_not_fit_is_refused() {
     let stderr = place.fails(5, &["manifest", "push", &wrong, "m.json"]);
     assert!(stderr.contains(EMPTY) && stderr.contains(&amd), "{stderr}");
     // Everything that it refers to is named, and nothing of it is stored.
+    place.fails(3, &["manifest", "push", "oci:t:v1", "m.json"]);
+    assert!(!place.path("t").exists());
+    place.ok(&["init", "oci:t"]);
     let stderr = place.fails(4, &["manifest", "push", "oci:t:v1", "m.json"]);
     for missing in [AMD.as_bytes(), b"hello\n"] {
         assert!(stderr.contains(&Digest::of(missing).to_string()), "{stderr}");

@@ -289,3 +289,59 @@ fn names_are_shown_not_sent() {
         text(&output.stdout).escape_debug()
     );
 }
+
+/// The flags of oras name a layout for these verbs too, with a name or a digest in it.
+#[test]
+fn the_flags_of_oras() {
+    let place = Place::with_files();
+    let digest = place.push(&["oci:s:v1", "a.txt"]);
+    let hello = Digest::of(b"hello\n").to_string();
+    let path = ["--oci-layout-path", "s"];
+    for name in ["v1", &*digest] {
+        for verb in [&["resolve"][..], &["manifest", "fetch", "-q"], &["inspect", "-q"]] {
+            assert_eq!(place.ok(&[verb, &[name], &path].concat()).trim(), digest, "{verb:?} {name}");
+        }
+    }
+    assert_eq!(place.ok(&["resolve", "--oci-layout", &format!("s@{digest}")]).trim(), digest);
+    assert_eq!(place.ok(&["blob", "fetch", "--oci-layout", &format!("s@{hello}"), "-o", "-"]), "hello\n");
+    assert_eq!(place.ok(&[&["blob", "fetch", &hello, "-o", "-"], &path[..]].concat()), "hello\n");
+    place.ok(&[&["blob", "push", &hello, "a.txt"], &path[..]].concat());
+    place.ok(&[&["manifest", "index", "create", "v2", "v1"], &path[..]].concat());
+    assert_eq!(place.ok(&["repo", "tags", "--oci-layout", "s"]), "v1\nv2\n");
+    place.ok(&["untag", "--oci-layout", "s:v2"]);
+    place.ok(&["cp", "--from-oci-layout-path", "s", &digest, "oci:copy:v1"]);
+    assert_eq!(place.ok(&["resolve", "oci:copy:v1"]).trim(), digest);
+}
+
+/// A layout that is to stay plain is changed by every verb that writes, and holds nothing but what the specification says.
+#[test]
+fn plain_layouts_stay_plain() {
+    let place = Place::with_files();
+    let push = ["push", "--plain", "-q", "oci:p:v1,v2", "a.txt", "--annotation", CREATED];
+    let digest = place.ok(&push).trim().to_owned();
+    let plain = |args: &[&str]| place.ok(&[args, &["--plain"]].concat());
+    let manifest = place.ok(&["manifest", "fetch", "oci:p:v1"]);
+    place.write("m.json", format!("{manifest}\n"));
+    plain(&["blob", "push", "oci:p", "sub/b.txt"]);
+    plain(&["manifest", "push", "oci:p:v3", "m.json"]);
+    let first = plain(&["manifest", "index", "create", "-q", "oci:p:all", "v1", "v3"]);
+    plain(&["manifest", "index", "update", "oci:p:all", "--remove", &digest]);
+    plain(&["untag", "oci:p:v2"]);
+    assert_eq!(place.ok(&["repo", "tags", "oci:p"]), "all\nv1\nv3\n");
+    assert_eq!(place.json(&["inspect", "oci:p:all"])["manifests"].as_array().unwrap().len(), 1);
+    plain(&["manifest", "delete", "-f", "oci:p:all"]);
+    // The index as it was before the update still lists it.
+    assert!(place.fails(1, &["manifest", "delete", "-f", "oci:p:v1", "--plain"]).contains(first.trim()));
+    plain(&["manifest", "delete", "-f", &format!("oci:p@{}", first.trim())]);
+    plain(&["manifest", "delete", "-f", "oci:p:v1"]);
+    assert_eq!(place.ok(&["repo", "tags", "oci:p"]), "v3\n");
+    place.fails(3, &["resolve", &format!("oci:p@{digest}")]);
+    let mut names: Vec<_> = fs::read_dir(place.path("p"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["blobs", "index.json", "oci-layout"]);
+    let index = fs::read_to_string(place.path("p/index.json")).unwrap();
+    assert!(!index.contains("\"v1\"") && index.contains("\"v3\""), "{index}");
+}

@@ -103,7 +103,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let manifest = Manifest::parse(&media_type, &bytes).map_err(|error| usage(&error))?;
     let mut descriptor = Descriptor::new(&*media_type, found, bytes.len() as u64);
 
-    let writer = args.write.create(&target, output)?;
+    // A manifest that refers to anything belongs where that is; a mistyped name must not make a layout.
+    let writer = if manifest.successors().is_empty() {
+        args.write.create(&target, output)?
+    } else {
+        args.write.open(&target, output)?
+    };
     let repository = writer.store.repository(&place.repository);
     let mut batch = writer.store.batch();
     take_in(&writer.store, &repository, &mut batch, &manifest, &target)?;
