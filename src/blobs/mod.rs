@@ -211,6 +211,18 @@ impl Blobs {
             .map_err(|error| Error::io("remove the content", &self.path(digest), error))
     }
 
+    /// Moves whatever has the content's name to another directory of the same filesystem; false when nothing has it. Not
+    /// durable before both directories are synced.
+    pub(crate) fn move_away(&self, digest: &Digest, to: &sys::Dir, name: &str) -> Result<bool> {
+        self.ingest_dir()?;
+        let Some(dir) = self.dir(digest.algorithm())? else { return Ok(false) };
+        match dir.rename(file_name(digest), to, name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("move the content away", &self.path(digest), error)),
+        }
+    }
+
     /// Makes the names given and taken so far under these algorithms durable. Concurrent calls share their syncs.
     /// After a failure every later call fails until the store is reopened.
     pub(crate) fn sync_dirs(&self, algorithms: &[Algorithm]) -> Result<()> {
@@ -228,7 +240,6 @@ impl Blobs {
     }
 
     /// Everything under one algorithm, in no order.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for collection and verify, which come next"))]
     pub(crate) fn list(&self, algorithm: Algorithm) -> Result<impl Iterator<Item = Result<Listed>> + use<>> {
         let path = self.dir_path(algorithm);
         let fail = move |error| Error::io("list the directory", &path, error);

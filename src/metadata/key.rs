@@ -191,6 +191,14 @@ pub(crate) fn referrer(
     key
 }
 
+/// What a graph key is about, and in which repository.
+pub(crate) fn about_of(key: &[u8]) -> Option<(Digest, RepositoryId)> {
+    let about = key.get(1..)?;
+    let (digest, len) = Digest::from_key(about)?;
+    let id = about.get(len..)?.first_chunk::<4>()?;
+    Some((digest, RepositoryId(u32::from_be_bytes(*id))))
+}
+
 /// The sequence number at the end of a referrer key.
 pub(crate) fn sequence_of(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))

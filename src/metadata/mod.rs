@@ -16,7 +16,7 @@ use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
 pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord};
-pub(crate) use view::{ReferrerScan, View};
+pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Dir};

@@ -31,6 +31,33 @@ pub(crate) struct ReferrerScan<'a> {
     pub(crate) after: Option<&'a [u8]>,
 }
 
+/// A row of the graph.
+#[derive(Debug)]
+pub(crate) enum GraphRow {
+    Holder {
+        digest: Digest,
+        id: RepositoryId,
+        kind: Kind,
+    },
+    Edge {
+        child: Digest,
+        id: RepositoryId,
+        parent: Digest,
+        roles: u8,
+    },
+    Referrer {
+        subject: Digest,
+        id: RepositoryId,
+        record: Box<ReferrerRecord>,
+    },
+    /// One of the rows that only order a referrer.
+    ReferrerOrder {
+        subject: Digest,
+        id: RepositoryId,
+        sequence: u64,
+    },
+}
+
 /// What a visitor answers: go on, or stop with this.
 type Visit<T = ()> = Result<ControlFlow<T>>;
 
@@ -50,8 +77,18 @@ impl<'a> View<'a> {
     }
 
     /// Every content row, in key order.
-    pub(crate) fn contents(&self, mut visit: impl FnMut(Digest, ContentRecord) -> Visit) -> Result<()> {
-        self.scan(Family::Content, &[], Some(MARK), |key, value| {
+    pub(crate) fn contents(&self, visit: impl FnMut(Digest, ContentRecord) -> Visit) -> Result<()> {
+        self.contents_after(None, visit)
+    }
+
+    /// The content rows behind one, in key order.
+    pub(crate) fn contents_after(
+        &self,
+        after: Option<&Digest>,
+        mut visit: impl FnMut(Digest, ContentRecord) -> Visit,
+    ) -> Result<()> {
+        let after = after.map_or_else(|| MARK.to_vec(), key::digest);
+        self.scan(Family::Content, &[], Some(&after), |key, value| {
             visit(digest_in(key, 0)?, ContentRecord::decode(value)?)
         })
     }
@@ -238,6 +275,17 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The roles that one child has in one parent.
+    pub(crate) fn edge(
+        &self,
+        repository: RepositoryId,
+        child: &Digest,
+        parent: &Digest,
+    ) -> Result<Option<u8>> {
+        let row = self.get(Family::Graph, &key::edge(child, repository, parent))?;
+        Ok(row.map(|row| row.first().copied().unwrap_or_default()))
+    }
+
     /// Visits referrers with their positions. Orders other than insertion cost one more look-up each.
     pub(crate) fn referrers(
         &self,
@@ -274,6 +322,38 @@ impl<'a> View<'a> {
     ) -> Result<Option<ReferrerRecord>> {
         let key = key::referrer(subject, repository, ReferrerOrder::Insertion, None, None, sequence);
         self.get(Family::Graph, &key)?.map(|row| ReferrerRecord::decode(&row)).transpose()
+    }
+
+    /// Every row of the graph, in key order, as far as it can be understood; for comparing it with what it was made from.
+    pub(crate) fn graph(&self, mut visit: impl FnMut(GraphRow) -> Visit) -> Result<()> {
+        self.scan(Family::Graph, &[], Some(MARK), |key, value| {
+            let tag = key.first().copied().unwrap_or_default();
+            let (about, id) = key::about_of(key).ok_or_else(|| malformed(key))?;
+            let row = match tag {
+                tag_byte::HOLDER => {
+                    let kind = key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))?;
+                    GraphRow::Holder { digest: about, id, kind }
+                }
+                tag_byte::EDGE => {
+                    let parent = digest_in(key, key::edges(&about, id).len())?;
+                    GraphRow::Edge {
+                        child: about,
+                        id,
+                        parent,
+                        roles: value.first().copied().unwrap_or_default(),
+                    }
+                }
+                tag_byte::REFERRER => {
+                    let record = Box::new(ReferrerRecord::decode(value)?);
+                    GraphRow::Referrer { subject: about, id, record }
+                }
+                _ => {
+                    let sequence = key::sequence_of(key).ok_or_else(|| malformed(key))?;
+                    GraphRow::ReferrerOrder { subject: about, id, sequence }
+                }
+            };
+            visit(row)
+        })
     }
 
     // The published view.

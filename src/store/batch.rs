@@ -342,7 +342,8 @@ impl Batch {
         Ok(digest)
     }
 
-    fn add_content(&mut self, content: Content) -> Result<()> {
+    /// Adds content that nobody comes to hold by it.
+    pub(super) fn add_content(&mut self, content: Content) -> Result<()> {
         let core = self.store.core();
         core.check_writable()?;
         if self.parts.sources.contains_key(&content.digest) {

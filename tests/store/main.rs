@@ -25,6 +25,8 @@ mod publish;
 mod readonly;
 mod rebuild;
 mod removals;
+mod repairing;
 mod repositories;
 mod support;
 mod tags;
+mod verifying;
