@@ -1,7 +1,7 @@
 # The rows of the tables in docs/interop.md: what each of them has to show. Sourced behind lib.sh.
 # shellcheck shell=bash
 
-columns=(store ${plain_flag[0]:+plain} repositories image index sparse)
+columns=(store plain repositories image index sparse)
 # What a tool is to read in each column, and its digest.
 name_in() { if [ "$1" = repositories ]; then echo lib/app:v1; else echo v1; fi; }
 digest_in() { echo "${!1}"; }
