@@ -44,6 +44,8 @@ fn tags_go_together_or_not_at_all() {
         let stderr = place.fails(code, &[&["untag"], args].concat());
         assert!(stderr.contains(value), "{args:?}: {stderr}");
     }
+    let stderr = place.fails(2, &["untag", "oci:s:registry.example:5000/Team/App:v1"]);
+    assert!(stderr.contains("removed by the tool that gave it"), "{stderr}");
     assert_eq!(place.ok(&["repo", "tags", "oci:s"]), "v4\n");
     assert!(!place.path("none").exists());
 }

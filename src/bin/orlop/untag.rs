@@ -46,7 +46,10 @@ impl Args {
 
     /// Every tag once, with its repository.
     fn tags(&self, target: &Target) -> Result<Vec<(RepositoryName, Tag)>, Failure> {
-        let (repository, tags) = repository_and_tags(target)?;
+        let foreign = |failure: Failure| {
+            failure.with_hint("a name that is no [REPOSITORY:]TAG is removed by the tool that gave it")
+        };
+        let (repository, tags) = repository_and_tags(target).map_err(foreign)?;
         if tags.is_empty() {
             return Err(Failure::usage(format!("no tag was given, reference={}", target.shown()))
                 .with_hint(format!("`orlop ls {}` lists what there is", target.layout())));
@@ -60,7 +63,7 @@ impl Args {
                     return Err(Failure::usage(format!("tag is in another layout, reference={text}"))
                         .with_hint("the tags of one layout go together"));
                 }
-                let (repository, tags) = repository_and_tags(&other)?;
+                let (repository, tags) = repository_and_tags(&other).map_err(foreign)?;
                 all.extend(tags.into_iter().map(|tag| (repository.clone(), tag)));
             } else {
                 all.push((repository.clone(), text.parse().map_err(|error| usage(&error))?));
