@@ -494,7 +494,7 @@ impl Core {
     }
 }
 
-fn damage_of(file: &File) -> Result<Option<Report>> {
+pub(super) fn damage_of(file: &File) -> Result<Option<Report>> {
     match read_index(file, &mut |_| Ok(())) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             Ok(Some(Report::Damaged { file: INDEX_FILE.into(), reason: error.to_string() }))

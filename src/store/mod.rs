@@ -16,6 +16,7 @@ mod open;
 mod options;
 mod plain;
 mod plan;
+mod preflight;
 mod publish;
 mod publisher;
 mod quarantine;

@@ -14,12 +14,12 @@ use super::publisher::{Publisher, Signals};
 use super::report::Report;
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
-    submit, until,
+    preflight, submit, until,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, Metadata, fact};
-use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE, check_layout};
+use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE};
 use crate::sys::{self, Dir, FsKind, ScratchDir, Stat, StoreLock, filesystem_kind};
 
 /// Tries of a read-only open beside a writer that removes files of the metadata or publishes meanwhile.
@@ -116,6 +116,7 @@ impl Options {
     fn make(&self, path: &Path) -> Result<Store> {
         let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         refuse_network(path)?;
+        preflight::check(&root, path)?;
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         if Format::read(&private)?.is_some() {
@@ -194,6 +195,7 @@ impl Options {
             .map_err(|error| Error::io("make a temporary directory", &std::env::temp_dir(), error))?;
         let metadata = Metadata::open(temporary.path())?;
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        preflight::check(&root, path)?;
         let fail = |error| Error::io("look for the content", path, error);
         let mut content = path.join(BLOBS);
         if !root.exists(BLOBS).map_err(fail)? {
@@ -205,11 +207,8 @@ impl Options {
         let options = self.clone().durability(Durability::Process);
         let mut core = Core::new(&options, path, root, blobs, metadata);
         core.ephemeral = Some(temporary);
-        if let Some(damage) = core.layout_file_damage()? {
+        if let Some(damage) = preflight::layout_file_damage(&core.root_dir, path)? {
             core.report(damage);
-        }
-        if let Some(Report::Damaged { file, reason }) = core.index_damage()? {
-            return Err(Error::corrupt(format!("{file} cannot be read, path={}: {reason}", path.display())));
         }
         core.merge_foreign(Absence::Adopt, &mut None)?;
         core.read_only = true;
@@ -353,25 +352,10 @@ impl Core {
         Stat::of(self.root_dir.file()).map_err(|error| Error::io("stat the directory", &self.root, error))
     }
 
-    /// Why `oci-layout` cannot be read, if it is there and cannot. Another version is an error: nobody knows what it means.
-    fn layout_file_damage(&self) -> Result<Option<Report>> {
-        let path = self.root.join(LAYOUT_FILE);
-        let fail = |error| Error::io("read the layout file", &path, error);
-        let Some(file) = self.root_dir.open_file(LAYOUT_FILE).map_err(fail)? else { return Ok(None) };
-        let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 16), &mut text).map_err(fail)?;
-        match check_layout(&text) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                Ok(Some(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() }))
-            }
-            other => other.map(|()| None),
-        }
-    }
-
     /// Writes `oci-layout` where it is missing or damaged; one that another tool wrote stays.
     pub(super) fn write_layout_file(&self) -> Result<()> {
         let path = self.root.join(LAYOUT_FILE);
-        match self.layout_file_damage()? {
+        match preflight::layout_file_damage(&self.root_dir, &self.root)? {
             Some(damage) => self.report(damage),
             None if self
                 .root_dir

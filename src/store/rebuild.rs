@@ -18,7 +18,7 @@ use super::report::Report;
 use super::repositories::stored_name;
 use super::tags::stored_tag;
 use super::take_in::{TakeIn, Taken};
-use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, until};
+use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, until};
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -97,6 +97,10 @@ impl Options {
         }
         refuse_network(path)?;
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        if !root.exists(PRIVATE).map_err(|error| Error::io("look for the metadata", path, error))? {
+            // There is nothing but the files to make it from.
+            preflight::check(&root, path)?;
+        }
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         // Damage of the record is no reason not to rebuild; what a newer version wrote is.

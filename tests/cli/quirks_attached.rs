@@ -1,6 +1,7 @@
 //! The six ways to say what something is attached to, and graphs that are not whole or say strange things.
 
 use crate::quirks::{Case, Row, row};
+use crate::support::text;
 
 pub(crate) const ROWS: &[Row] = &[
     row("E1 untagged entries with a subject, of oras", "oras", |case| {
@@ -71,6 +72,9 @@ pub(crate) const ROWS: &[Row] = &[
         let said = case.place.fails(1, &["pull", "oci:l:1"]);
         assert!(said.contains(&image) && said.contains("linux/amd64"), "{said}");
         assert!(!said.contains(&attestation) && !said.contains("unknown"), "{said}");
+        let of_platform = |platform: &str| case.place.run(&["resolve", "oci:l:1", "--platform", platform]);
+        assert_eq!(text(&of_platform("linux/amd64").stdout).trim(), image);
+        assert_eq!(of_platform("linux/arm64").status.code(), Some(3));
         case.resolves(&format!("@{attestation}"), &attestation);
         let index = case.json(&case.entry("1"));
         assert_eq!(index["manifests"][1]["annotations"]["vnd.docker.reference.digest"], image.as_str());

@@ -7,7 +7,7 @@ use std::path::Path;
 use orlop::Digest;
 use serde_json::Value;
 
-use crate::quirks::{Case, Form, Row, row};
+use crate::quirks::{Case, Form, Row, copy, row};
 use crate::support::*;
 
 pub(crate) const ROWS: &[Row] = &[
@@ -324,5 +324,12 @@ fn refused_as_a_link(case: &Case) {
         assert!(said.contains("error: ") && said.contains("path="), "{args:?}: {said}");
     }
     assert!(!case.place.path("out").exists());
+    // A writer makes nothing beside it either. On a copy, since the first must stay for the next row.
+    copy(&case.place.path("l"), &case.place.path("m"));
+    let before = listing(&case.place.path("m"));
+    for args in [&["push", "oci:m:v2", "note.txt"][..], &["tag", "oci:m:v1", "v2"], &["rebuild", "oci:m"]] {
+        assert!(case.place.fails(1, args).contains("path="), "{args:?}");
+        assert_eq!(listing(&case.place.path("m")), before, "{args:?}");
+    }
     assert_eq!(listing(&case.place.path("aside")), aside);
 }

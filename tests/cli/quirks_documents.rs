@@ -148,6 +148,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("Q19 a key twice in index.json", "syntax", |case| {
         case.refuses(5, "resolve", ":v1", &["index.json", "twice"]);
         case.refuses(5, "ls", "", &["index.json"]);
+        unwritten(case);
     })
     .with(|root| {
         let index = r#"{"manifests":[],"manifests":[]}"#;
@@ -156,6 +157,7 @@ pub(crate) const ROWS: &[Row] = &[
     .only_viewed(),
     row("Q19 a key twice in an entry", "syntax", |case| {
         case.refuses(5, "resolve", ":v1", &["index.json", "duplicate"]);
+        unwritten(case);
     })
     .with(|root| {
         let index = text(&fs::read(root.join("index.json")).unwrap());
@@ -163,6 +165,12 @@ pub(crate) const ROWS: &[Row] = &[
         assert_ne!(doubled, index);
         fs::write(root.join("index.json"), doubled).unwrap();
     })
+    .only_viewed(),
+    row("Q19 an empty index.json", "syntax", |case| {
+        case.refuses(5, "ls", "", &["index.json"]);
+        unwritten(case);
+    })
+    .with(|root| fs::write(root.join("index.json"), "").unwrap())
     .only_viewed(),
     row("Q19 a key twice in a manifest", "syntax", |case| {
         case.refuses(1, "resolve", ":twice", &["cannot be used", "duplicate key"]);
@@ -197,6 +205,24 @@ pub(crate) const ROWS: &[Row] = &[
         fs::rename(place.join("above/below"), place.join("l")).unwrap();
     }),
 ];
+
+/// A writer does not replace an index.json that it cannot read: what it names would be lost.
+fn unwritten(case: &Case) {
+    copy(&case.place.path("l"), &case.place.path("m"));
+    let before = listing(&case.place.path("m"));
+    for args in [
+        &["push", "oci:m:v2", "note.txt"][..],
+        &["init", "oci:m"],
+        &["rebuild", "oci:m"],
+        &["push", "--plain", "oci:m:v2", "note.txt"],
+    ] {
+        assert!(case.place.fails(5, args).contains("index.json"), "{args:?}");
+        let after: Vec<String> = listing(&case.place.path("m"));
+        let files =
+            |lines: &[String]| lines.iter().filter(|line| line.contains("/m/")).cloned().collect::<Vec<_>>();
+        assert_eq!(files(&after), files(&before), "{args:?}");
+    }
+}
 
 /// Every way to name an archive gives an error that says what it is and what to do.
 fn refused_as_an_archive(case: &Case) {

@@ -263,6 +263,49 @@ fn created() {
 }
 
 #[test]
+fn what_is_listed_under_another_name_of_the_same_shape_is_read_as_that() {
+    let image = format!(r#""schemaVersion":2,"config":{},"layers":[]"#, to("c/c", "c"));
+    let list = format!(r#""schemaVersion":2,"manifests":[{}]"#, to(IMAGE_MANIFEST, "m"));
+    let body = |members: &str, named: &str| format!(r#"{{{members},"mediaType":"{named}"}}"#);
+    for (listed, body) in [
+        (IMAGE_MANIFEST, body(&image, DOCKER_MANIFEST)),
+        (DOCKER_MANIFEST, body(&image, IMAGE_MANIFEST)),
+        (IMAGE_INDEX, body(&list, DOCKER_LIST)),
+        (DOCKER_LIST, body(&list, IMAGE_INDEX)),
+    ] {
+        assert_eq!(Manifest::read(listed, body.as_bytes()).unwrap().media_type(), listed);
+        assert!(Manifest::parse(listed, body.as_bytes()).is_err(), "{listed}");
+    }
+    for (listed, body) in [
+        (IMAGE_MANIFEST, body(&image, IMAGE_INDEX)),
+        (IMAGE_MANIFEST, body(&image, "a/b")),
+        (IMAGE_MANIFEST, body(&list, IMAGE_MANIFEST)),
+        (IMAGE_INDEX, body(&image, DOCKER_LIST)),
+        (IMAGE_MANIFEST, body(&format!("{image},\"manifests\":[]"), IMAGE_MANIFEST)),
+    ] {
+        assert!(Manifest::read(listed, body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn what_is_listed_without_a_media_type_tells_it_by_itself() {
+    for (body, expected) in [
+        (r#"{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json"}"#, Some(DOCKER_LIST)),
+        (r#"{"config":{},"layers":[]}"#, None),
+        (r#"{"config":null,"layers":[]}"#, Some(IMAGE_MANIFEST)),
+        (r#"{"manifests":[]}"#, Some(IMAGE_INDEX)),
+        (r#"{"mediaType":"","manifests":null}"#, Some(IMAGE_INDEX)),
+        (r#"{"mediaType":"a/b","manifests":[]}"#, None),
+        (r#"{"config":null,"manifests":[]}"#, None),
+        ("{}", None),
+        ("[]", None),
+        ("", None),
+    ] {
+        assert_eq!(Manifest::sniff(body.as_bytes()), expected, "{body}");
+    }
+}
+
+#[test]
 fn role_codes() {
     let roles = [Role::Config, Role::Layer, Role::Blob, Role::Manifest, Role::Subject];
     for (at, role) in roles.into_iter().enumerate() {
