@@ -8,6 +8,7 @@
 mod artifacts;
 mod concurrency;
 mod cp;
+mod integrity;
 mod quirks;
 mod quirks_attached;
 mod quirks_content;

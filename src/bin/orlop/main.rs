@@ -31,11 +31,13 @@ mod pull;
 mod push;
 mod rebuild;
 mod reference;
+mod repair;
 mod repo;
 mod resolve;
 mod session;
 mod tag;
 mod untag;
+mod verify;
 mod view;
 
 const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and pull them";
@@ -86,6 +88,8 @@ fn command() -> Command {
             manifest::command(),
             blob::command(),
             repo::command(),
+            verify::command(),
+            repair::command(),
             rebuild::command(),
         ])
 }
@@ -130,6 +134,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "manifest" => manifest::run(matches, &output),
         "blob" => blob::run(matches, &output),
         "repo" => repo::run(matches, &output),
+        "verify" => verify::run(&verify::Args::of(matches), &output),
+        "repair" => repair::run(&repair::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),
     }
