@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::format::{FILE, Format};
 use super::merge::{Absence, IndexFile};
 use super::options::{Durability, Options};
+use super::plain::PLAIN_INGEST;
 use super::publisher::{Publisher, Signals};
 use super::report::Report;
 use super::{
@@ -388,10 +389,16 @@ pub(super) fn look(path: &Path) -> Result<Place> {
     if root.exists(LAYOUT_FILE).map_err(fail)? || root.exists(INDEX_FILE).map_err(fail)? {
         return Ok(Place::Layout);
     }
-    match root.list().map_err(fail)?.next() {
-        None => Ok(Place::Empty),
-        Some(_) => Ok(Place::Other),
+    // A plain layout whose making was interrupted has no more than these yet.
+    let is_ours = |name: &std::ffi::OsStr| name == BLOBS || name == PLAIN_INGEST;
+    let mut place = Place::Empty;
+    for name in root.list().map_err(fail)? {
+        if !is_ours(&name.map_err(fail)?) {
+            return Ok(Place::Other);
+        }
+        place = Place::Layout;
     }
+    Ok(place)
 }
 
 /// A rebuild that was interrupted has put the metadata aside; and metadata that are gone would be made anew, empty, with the

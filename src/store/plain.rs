@@ -16,7 +16,7 @@ use crate::oci::layout::INDEX_FILE;
 use crate::sys::{Dir, ScratchDir, StoreLock};
 
 /// Where content waits for its name; there only while somebody writes.
-const PLAIN_INGEST: &str = ".orlop-ingest";
+pub(super) const PLAIN_INGEST: &str = ".orlop-ingest";
 
 impl Options {
     /// Opens an OCI layout for writing, or makes one, without making it a store: after [`Store::close`] the directory holds
@@ -33,6 +33,9 @@ impl Options {
     pub fn open_plain(&self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         self.check(path)?;
+        let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
+        let lock = StoreLock::acquire_plain(&root, Some(self.lock_timeout))?;
+        // Not before the lock is held: another writer may just be making it.
         match look(path)? {
             Place::Store => {
                 return Err(Error::new(
@@ -48,8 +51,6 @@ impl Options {
             }
             Place::Layout | Place::Empty | Place::Absent => {}
         }
-        let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
-        let lock = StoreLock::acquire_plain(&root, Some(self.lock_timeout))?;
         let temporary = ScratchDir::create()
             .map_err(|error| Error::io("make a temporary directory", &std::env::temp_dir(), error))?;
         let metadata = Metadata::open(temporary.path())?;

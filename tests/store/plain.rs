@@ -143,3 +143,36 @@ fn what_is_no_layout_is_left_alone() {
     assert_eq!(fs::read(dir.root().join("index.json")).unwrap(), b"");
     assert_eq!(names_in(&dir), ["blobs", "index.json", "oci-layout"]);
 }
+
+#[test]
+fn one_whose_making_was_interrupted_is_completed() {
+    for made in [&["blobs"][..], &[".orlop-ingest"], &["blobs", "blobs/sha256", ".orlop-ingest"]] {
+        let dir = scratch();
+        fs::create_dir(dir.root()).unwrap();
+        for name in made {
+            fs::create_dir(dir.root().join(name)).unwrap();
+        }
+        let store = options().open_plain(dir.root()).unwrap();
+        image("i", 1).push(&store.default_repository(), &["v1"]);
+        store.close().unwrap();
+        assert_eq!(names_in(&dir), ["blobs", "index.json", "oci-layout"]);
+        Layout::sound(&dir.root());
+    }
+}
+
+#[test]
+fn many_make_one_at_the_same_time() {
+    let dir = scratch();
+    let options = options().lock_timeout(Duration::from_secs(60));
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let (options, root) = (&options, dir.root());
+            scope.spawn(move || {
+                let store = options.open_plain(root).unwrap();
+                image(&n.to_string(), 1).push(&store.default_repository(), &[&format!("t{n}")]);
+                store.close().unwrap();
+            });
+        }
+    });
+    assert_eq!(Layout::sound(&dir.root()).names().len(), 12);
+}
