@@ -8,6 +8,7 @@ use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, 
 use super::schema::Family;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::sys::fault::{self, Call};
 
 /// Rows that become visible and durable together.
 pub(crate) struct Rows<'a> {
@@ -143,6 +144,9 @@ impl<'a> Rows<'a> {
     }
 
     pub(crate) fn put_base(&mut self, layout_name: &str, target: Option<&Digest>) {
+        if fault::left_out(Call::PutBase, &self.metadata.path) {
+            return;
+        }
         self.put(Family::Default, &key::base(layout_name), &encode_target(target));
     }
 
@@ -163,6 +167,9 @@ impl<'a> Rows<'a> {
     }
 
     pub(crate) fn put_fingerprint(&mut self, fact: &str, fingerprint: &Fingerprint) {
+        if fact == super::fact::PENDING && fault::left_out(Call::PutPending, &self.metadata.path) {
+            return;
+        }
         self.put(Family::Default, &key::fact(fact), &fingerprint.encode());
     }
 

@@ -6,10 +6,14 @@
 mod batch;
 mod key;
 mod record;
+#[cfg(test)]
+mod recorded;
 mod schema;
 mod view;
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 
@@ -19,6 +23,7 @@ pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerReco
 pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fault::{self, Call};
 use crate::sys::{self, Dir};
 use schema::Family;
 
@@ -34,26 +39,30 @@ pub(crate) mod fact {
 pub(crate) struct Metadata {
     db: DB,
     cache: rocksdb::Cache,
+    path: PathBuf,
 }
 
 impl Metadata {
     /// Opens for writing; creates what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        fault::point(Call::OpenRows, path).map_err(|error| Error::io("open the metadata", path, error))?;
         let cache = schema::cache();
         let db = DB::open_cf_descriptors(&schema::engine(&cache, false), path, schema::families(&cache))
             .map_err(|error| unopened("open the metadata", path, error))?;
-        let metadata = Self { db, cache };
+        let metadata = Self { db, cache, path: path.to_path_buf() };
         metadata.mark_families()?;
         Ok(metadata)
     }
 
     /// Opens a frozen view, beside a live writer too. Writes nothing.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
+        let fail = |error| Error::io("open the metadata for reading", path, error);
+        fault::point(Call::OpenRows, path).map_err(fail)?;
         let cache = schema::cache();
         let options = schema::engine(&cache, true);
         let db = DB::open_cf_descriptors_read_only(&options, path, schema::families(&cache), false)
             .map_err(|error| unopened("open the metadata for reading", path, error))?;
-        Ok(Self { db, cache })
+        Ok(Self { db, cache, path: path.to_path_buf() })
     }
 
     /// Every family keeps one row in a table of its own: the engine's repair finds families by their tables, and would
@@ -116,6 +125,7 @@ impl Metadata {
 
     /// Writes what is only in the log and in memory into tables, so that the next open replays nothing.
     pub(crate) fn flush(&self) -> Result<()> {
+        fault::point(Call::FlushRows, &self.path).map_err(|error| self.fail("flush the metadata", error))?;
         let families: Vec<&ColumnFamily> = Family::ALL.iter().map(|family| self.family(*family)).collect();
         self.db
             .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
@@ -136,13 +146,32 @@ impl Metadata {
 
     /// Puts the log on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(|error| engine("sync the metadata log", error))
+        if self.step(Call::SyncRows, "sync the metadata log")? {
+            self.db.flush_wal(true).map_err(|error| engine("sync the metadata log", error))?;
+        }
+        Ok(())
     }
 
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<()> {
+        const ACTION: &str = "write the metadata";
+        fault::point(Call::WriteRows, &self.path).map_err(|error| self.fail(ACTION, error))?;
+        #[cfg(test)]
+        fault::wrote_rows(&self.path, || recorded::in_words(&batch));
+        // A sync that fails in a test fails after the rows were written, as it may in earnest.
+        let step = if sync { self.step(Call::SyncRows, ACTION) } else { Ok(false) };
         let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        self.db.write_opt(batch, &options).map_err(|error| engine("write the metadata", error))
+        options.set_sync(step.as_ref().is_ok_and(|wanted| *wanted));
+        self.db.write_opt(batch, &options).map_err(|error| engine(ACTION, error))?;
+        step.map(|_| ())
+    }
+
+    fn step(&self, call: Call, action: &str) -> Result<bool> {
+        fault::step(call, &self.path, OsStr::new("")).map_err(|error| self.fail(action, error))
+    }
+
+    #[cold]
+    fn fail(&self, action: &str, error: io::Error) -> Error {
+        Error::io(action, &self.path, error)
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {

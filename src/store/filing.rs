@@ -10,6 +10,7 @@ use super::{Core, until};
 use crate::blobs::Staged;
 use crate::digest::{Algorithm, Digest};
 use crate::error::Result;
+use crate::sys::fault::{self, Call};
 
 /// Rows filed with one sync.
 const GROUP_ROWS: usize = 4096;
@@ -51,6 +52,9 @@ impl Core {
     }
 
     fn file_group(&self, group: Vec<Filed>) -> Result<()> {
+        if fault::left_out(Call::KeepJournal, &self.root) {
+            self.drop_rows(&group)?;
+        }
         let staged = self.blobs.stage_all(group.iter().map(|filed| (filed.digest, filed.content.clone())))?;
         let references: Vec<&Staged> = staged.iter().collect();
         if self.durable() {

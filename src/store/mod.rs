@@ -29,6 +29,8 @@ mod repository;
 mod submit;
 mod tags;
 mod take_in;
+#[cfg(test)]
+mod tests;
 mod unscoped;
 mod verify;
 mod view_entries;

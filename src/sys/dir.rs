@@ -152,7 +152,7 @@ impl Dir {
 
     /// Makes the directory `name` in this one; false when the name is taken. Not durable before [`Dir::sync`].
     pub(crate) fn make_dir(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
-        fault::point(Call::MakeDir, &self.0.path)?;
+        fault::point_at(Call::MakeDir, &self.0.path, name.as_ref())?;
         match rustix::fs::mkdirat(&self.0.fd, name.as_ref(), Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
@@ -181,8 +181,10 @@ impl Dir {
     /// write and answer the next `fsync` with success.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.0.syncs.run(|| {
-            fault::point(Call::SyncDir, &self.0.path)?;
-            Ok(rustix::fs::fsync(&self.0.fd)?)
+            if fault::step(Call::SyncDir, &self.0.path, OsStr::new(""))? {
+                rustix::fs::fsync(&self.0.fd)?;
+            }
+            Ok(())
         })
     }
 
@@ -234,7 +236,7 @@ impl Dir {
 
     /// Removes the name of a file; false when there was none.
     pub(crate) fn unlink(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
-        fault::point(Call::Unlink, &self.0.path)?;
+        fault::point_at(Call::Unlink, &self.0.path, name.as_ref())?;
         match rustix::fs::unlinkat(&self.0.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -278,8 +280,9 @@ impl Dir {
         to: &Self,
         name: impl AsRef<OsStr>,
     ) -> io::Result<()> {
-        fault::point(Call::Rename, &to.0.path)?;
-        Ok(rustix::fs::renameat(&self.0.fd, from.as_ref(), &to.0.fd, name.as_ref())?)
+        let (from, name) = (from.as_ref(), name.as_ref());
+        fault::moving(Call::Rename, (&self.0.path, from), (&to.0.path, name))?;
+        Ok(rustix::fs::renameat(&self.0.fd, from, &to.0.fd, name)?)
     }
 
     /// As [`Dir::rename`], but false, and nothing changed, when `name` is taken.
@@ -289,8 +292,8 @@ impl Dir {
         to: &Self,
         name: impl AsRef<OsStr>,
     ) -> io::Result<bool> {
-        fault::point(Call::Rename, &to.0.path)?;
         let (from, name) = (from.as_ref(), name.as_ref());
+        fault::moving(Call::Rename, (&self.0.path, from), (&to.0.path, name))?;
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(&self.0.fd, from, &to.0.fd, name, flags) {
             Ok(()) => return Ok(true),
@@ -313,14 +316,15 @@ impl Dir {
         b_dir: &Self,
         b: impl AsRef<OsStr>,
     ) -> io::Result<Exchanged> {
-        match fault::point(Call::Exchange, &b_dir.0.path) {
+        let (a, b) = (a.as_ref(), b.as_ref());
+        match fault::moving(Call::Exchange, (&a_dir.0.path, a), (&b_dir.0.path, b)) {
             Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {
                 return Ok(Exchanged::Unsupported);
             }
             other => other?,
         }
         let flags = RenameFlags::EXCHANGE;
-        match rustix::fs::renameat_with(&a_dir.0.fd, a.as_ref(), &b_dir.0.fd, b.as_ref(), flags) {
+        match rustix::fs::renameat_with(&a_dir.0.fd, a, &b_dir.0.fd, b, flags) {
             Ok(()) => Ok(Exchanged::Done),
             Err(Errno::INVAL | Errno::NOSYS) => Ok(Exchanged::Unsupported),
             Err(errno) => Err(errno.into()),

@@ -1,10 +1,15 @@
 //! Fault points: where tests make a call to the operating system fail.
 //!
 //! Outside `cfg(test)` a point is an empty inlined function. In tests a `Fault` is armed for the paths below
-//! one directory, because tests of one process run side by side.
+//! one directory, because tests of one process run side by side: the call fails, the process ends there, or a step of
+//! the protocol is left out although the call answers that it was done. A `Recording` writes down what was called in
+//! which order.
 
 #[cfg(not(test))]
+use std::ffi::OsStr;
+#[cfg(not(test))]
 use std::io;
+#[cfg(not(test))]
 use std::path::Path;
 
 /// A kind of call that can be made to fail.
@@ -14,8 +19,10 @@ pub(crate) enum Call {
     CreateTemp,
     /// Writing into a temporary file, one point for each system call.
     Write,
-    /// `fsync` of a file.
+    /// `fsync` of a file with content.
     SyncFile,
+    /// `fsync` of a file that is replaced as a whole: `index.json`, `oci-layout` and the records of the store.
+    SyncDocument,
     /// `syncfs`.
     SyncFs,
     /// `fsync` of a directory.
@@ -44,6 +51,20 @@ pub(crate) enum Call {
     Clone,
     /// Taking the lock of a store.
     Lock,
+    /// Opening the engine of the metadata.
+    OpenRows,
+    /// Writing rows as one: into the log and into memory.
+    WriteRows,
+    /// Putting the log on the disk, after the rows were written.
+    SyncRows,
+    /// Writing the rows that are in memory only into tables.
+    FlushRows,
+    /// No call: keeping a journal row until its file is there. Left out, the row goes first.
+    KeepJournal,
+    /// No call: putting down what is about to become `index.json`.
+    PutPending,
+    /// No call: putting down what the published view has of a name that changes.
+    PutBase,
 }
 
 /// Fails when a test has armed a fault for this call below a directory that holds `path`.
@@ -51,6 +72,34 @@ pub(crate) enum Call {
 #[inline]
 pub(crate) fn point(_call: Call, _path: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// As [`point`], of a name in a directory.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn point_at(_call: Call, _dir: &Path, _name: &OsStr) -> io::Result<()> {
+    Ok(())
+}
+
+/// As [`point`], of a name that gets another one, which is the one that counts.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn moving(_call: Call, _from: (&Path, &OsStr), _to: (&Path, &OsStr)) -> io::Result<()> {
+    Ok(())
+}
+
+/// As [`point_at`], of a call that a test may leave out: false then.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn step(_call: Call, _dir: &Path, _name: &OsStr) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Whether a test leaves out what is no call by itself.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn left_out(_call: Call, _path: &Path) -> bool {
+    false
 }
 
 /// How many of `len` bytes one call to the system may write.
@@ -61,124 +110,19 @@ pub(crate) fn write_len(_path: &Path, len: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) use self::armed::{Fault, arm, point, write_len};
+mod armed;
 
 #[cfg(test)]
-mod armed {
-    use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use parking_lot::RwLock;
-
-    use super::Call;
-
-    static PLANS: RwLock<Vec<Arc<Plan>>> = RwLock::new(Vec::new());
-
-    /// What is to fail.
-    #[derive(Clone, Debug)]
-    pub(crate) struct Fault {
-        /// The kind of call.
-        pub(crate) call: Call,
-        /// Only paths equal to or below this one.
-        pub(crate) root: PathBuf,
-        /// The first matching call that fails, counted from 1.
-        pub(crate) nth: usize,
-        /// Fail every later one as well.
-        pub(crate) forever: bool,
-        /// What the call answers.
-        pub(crate) errno: rustix::io::Errno,
-        /// While armed, every write of two bytes or more is cut in half.
-        pub(crate) short_writes: bool,
-    }
-
-    impl Fault {
-        /// The first such call below `root` fails with `errno`, once.
-        pub(crate) fn new(call: Call, root: &Path, errno: rustix::io::Errno) -> Self {
-            Self { call, root: root.to_path_buf(), nth: 1, forever: false, errno, short_writes: false }
-        }
-
-        /// The n-th instead of the first.
-        pub(crate) fn nth(mut self, nth: usize) -> Self {
-            self.nth = nth;
-            self
-        }
-
-        /// That one and every later one.
-        pub(crate) fn forever(mut self) -> Self {
-            self.forever = true;
-            self
-        }
-
-        /// Cuts writes in half, so that a failing second write follows a short first one.
-        pub(crate) fn short_writes(mut self) -> Self {
-            self.short_writes = true;
-            self
-        }
-    }
-
-    #[derive(Debug)]
-    struct Plan {
-        fault: Fault,
-        seen: AtomicUsize,
-        fired: AtomicUsize,
-    }
-
-    /// An armed fault; disarmed when dropped.
-    #[derive(Debug)]
-    pub(crate) struct Armed(Arc<Plan>);
-
-    impl Armed {
-        /// How many calls it has made fail.
-        pub(crate) fn fired(&self) -> usize {
-            self.0.fired.load(Ordering::SeqCst)
-        }
-
-        /// How many calls matched, failed or not.
-        pub(crate) fn seen(&self) -> usize {
-            self.0.seen.load(Ordering::SeqCst)
-        }
-    }
-
-    impl Drop for Armed {
-        fn drop(&mut self) {
-            PLANS.write().retain(|plan| !Arc::ptr_eq(plan, &self.0));
-        }
-    }
-
-    /// Arms a fault until the guard is dropped.
-    #[must_use]
-    pub(crate) fn arm(fault: Fault) -> Armed {
-        let plan = Arc::new(Plan { fault, seen: AtomicUsize::new(0), fired: AtomicUsize::new(0) });
-        PLANS.write().push(Arc::clone(&plan));
-        Armed(plan)
-    }
-
-    pub(crate) fn point(call: Call, path: &Path) -> io::Result<()> {
-        for plan in PLANS.read().iter() {
-            if plan.fault.call != call || !path.starts_with(&plan.fault.root) {
-                continue;
-            }
-            let seen = plan.seen.fetch_add(1, Ordering::SeqCst) + 1;
-            if seen == plan.fault.nth || (plan.fault.forever && seen > plan.fault.nth) {
-                plan.fired.fetch_add(1, Ordering::SeqCst);
-                return Err(plan.fault.errno.into());
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn write_len(path: &Path, len: usize) -> usize {
-        let plans = PLANS.read();
-        let cut = plans.iter().any(|plan| plan.fault.short_writes && path.starts_with(&plan.fault.root));
-        if cut { len.div_ceil(2) } else { len }
-    }
-}
+pub(crate) use self::armed::{
+    Event, Fault, arm, left_out, moving, point, point_at, record, step, write_len, wrote_rows,
+};
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests may panic")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+    use std::ffi::OsStr;
+    use std::path::Path;
 
     use rustix::io::Errno;
 
@@ -213,5 +157,36 @@ mod tests {
         assert_eq!(write_len(root, 1), 1);
         drop(armed);
         assert_eq!(write_len(root, 9), 9);
+    }
+
+    #[test]
+    fn leaves_out_a_step_and_writes_down_the_others() {
+        let root = Path::new("/fault-test/steps");
+        let name = OsStr::new("x");
+        let recording = record(root);
+        let armed = arm(Fault::skip(Call::SyncFile, root).nth(2));
+        assert!(step(Call::SyncFile, root, name).unwrap());
+        assert!(!step(Call::SyncFile, root, name).unwrap());
+        assert!(step(Call::SyncFile, root, name).unwrap());
+        point(Call::SyncFile, root).unwrap();
+        assert!(!left_out(Call::PutBase, root));
+        drop(armed);
+        let armed = arm(Fault::skip(Call::PutBase, root).forever());
+        assert!(left_out(Call::PutBase, root) && left_out(Call::PutBase, root));
+        drop(armed);
+        recording.acknowledge();
+        moving(Call::Rename, (root, name), (root, OsStr::new("y"))).unwrap();
+        let calls: Vec<String> = recording.events().iter().map(|event| format!("{event:?}")).collect();
+        assert_eq!(calls.len(), 5, "{calls:?}");
+        assert!(calls[4].contains("\"x\"") && calls[4].contains("\"y\""), "{calls:?}");
+    }
+
+    #[test]
+    fn any_call_can_be_the_one_that_fails() {
+        let root = Path::new("/fault-test/any");
+        let armed = arm(Fault::any(root, Errno::IO).nth(2));
+        point(Call::Open, root).unwrap();
+        point(Call::Read, root).unwrap_err();
+        assert_eq!((armed.seen(), armed.fired()), (2, 1));
     }
 }

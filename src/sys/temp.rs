@@ -35,6 +35,8 @@ pub(crate) struct TempFile {
     sync: AtomicU8,
     /// A further name of a file that has another one elsewhere.
     linked: bool,
+    /// What a failure of its sync is called in tests.
+    synced_by: Call,
 }
 
 impl TempFile {
@@ -45,22 +47,23 @@ impl TempFile {
 
     /// Creates an empty one. `dir` must be on the filesystem of the later name.
     pub(crate) fn create(dir: &Dir) -> io::Result<Self> {
-        Self::create_with(dir, 0o444)
+        Self::create_with(dir, 0o444, Call::SyncFile)
     }
 
     /// As [`TempFile::create`], for a file that others may write in place once it has its name.
     pub(crate) fn create_writable(dir: &Dir) -> io::Result<Self> {
-        Self::create_with(dir, 0o644)
+        Self::create_with(dir, 0o644, Call::SyncDocument)
     }
 
-    fn create_with(dir: &Dir, mode: u32) -> io::Result<Self> {
+    fn create_with(dir: &Dir, mode: u32, synced_by: Call) -> io::Result<Self> {
         loop {
-            fault::point(Call::CreateTemp, dir.path())?;
             let name = random_name();
+            fault::point_at(Call::CreateTemp, dir.path(), OsStr::new(&name))?;
             match dir.create_new(&name, mode) {
                 Ok(file) => {
                     let sync = AtomicU8::new(UNSYNCED);
-                    return Ok(Self { dir: dir.clone(), name, file: Some(file), sync, linked: false });
+                    let file = Some(file);
+                    return Ok(Self { dir: dir.clone(), name, file, sync, linked: false, synced_by });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -77,7 +80,8 @@ impl TempFile {
             return Ok(None);
         }
         let sync = AtomicU8::new(UNSYNCED);
-        let mut temp = Self { dir: dir.clone(), name, file: None, sync, linked: true };
+        let mut temp =
+            Self { dir: dir.clone(), name, file: None, sync, linked: true, synced_by: Call::SyncFile };
         temp.file = dir.open_file(&temp.name)?;
         Ok(Some(temp))
     }
@@ -123,8 +127,8 @@ impl TempFile {
             _ => {}
         }
         let Some(file) = self.file.as_ref() else { return Err(closed()) };
-        let result =
-            fault::point(Call::SyncFile, self.dir.path()).and_then(|()| Ok(rustix::fs::fsync(file)?));
+        let step = fault::step(self.synced_by, self.dir.path(), OsStr::new(&self.name));
+        let result = step.and_then(|wanted| if wanted { Ok(rustix::fs::fsync(file)?) } else { Ok(()) });
         self.sync.store(if result.is_ok() { SYNCED } else { FAILED }, Ordering::Release);
         result
     }

@@ -175,9 +175,13 @@ fn replace_keeps_the_old_content_on_every_error() {
     let dir = Dir::open(root.path()).unwrap();
     let staging = Dir::create(&root.path().join("staging")).unwrap();
     replace(&dir, &staging, "state", b"old").unwrap();
-    for (call, nth) in
-        [(Call::CreateTemp, 1), (Call::Write, 1), (Call::Write, 2), (Call::SyncFile, 1), (Call::Rename, 1)]
-    {
+    for (call, nth) in [
+        (Call::CreateTemp, 1),
+        (Call::Write, 1),
+        (Call::Write, 2),
+        (Call::SyncDocument, 1),
+        (Call::Rename, 1),
+    ] {
         let armed = arm(Fault::new(call, root.path(), Errno::NOSPC).nth(nth).short_writes());
         let error = replace(&dir, &staging, "state", b"newer").unwrap_err();
         assert_eq!((error.kind(), armed.fired()), (io::ErrorKind::StorageFull, 1), "{call:?}");

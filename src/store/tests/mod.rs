@@ -1,0 +1,19 @@
+//! The store under faults: the recorded order of its protocol, every fault point of every operation, and the two
+//! programs of the power cuts (`tests/powercut/`).
+//!
+//! They live inside the crate because the fault points exist in its test binary only: nothing of a product can be told
+//! to leave out a step.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests may panic, and look at files as other programs do"
+)]
+
+mod artifact;
+mod plain;
+mod powercut;
+mod protocol;
+mod state;

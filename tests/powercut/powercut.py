@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""Power cuts at every block write of a workload.
+
+    tests/powercut/powercut.py --fs ext4 --points 2000          a run, with everything in place
+    tests/powercut/powercut.py --fs ext4 --without log-sync     a control: a step left out must be caught
+    tests/powercut/powercut.py --slice                          what CI runs, in about a minute
+    tests/powercut/powercut.py --controls                       every control on every filesystem, in a table
+
+How it works. A filesystem is made on a disk whose every block write and cache flush is written down (the
+`blklogwrites` driver of qemu-storage-daemon, exported over FUSE, with a loop device on it). A workload runs on it: it
+uses the store through its public API, and says `ACK <text>` when it was promised something; the promise is marked in
+the log of the disk by a write to its last sector. Then the disk is made as it was at a point of the log, mounted, and
+a check opens the store, looks for everything that had been promised by then, and for damage; see
+src/store/tests/powercut.rs, which has both programs. They are part of the test binary of the library, because the
+fault points that can leave out a step of the protocol exist in no other.
+
+Two kinds of cut:
+  prefix   every write up to the point reached the disk
+  subset   everything up to the last flush did, and a random half of the writes since, as with a cache that reorders
+
+Points are spread evenly over the whole run. The same seed gives the same workload and the same halves; the order of
+background writes is the kernel's, so the disks of two runs differ. The last line of a run says what was done.
+
+Needs Linux, root, qemu-storage-daemon (Debian: qemu-utils, in bookworm qemu-system-common), mkfs.ext4, mkfs.xfs and
+mkfs.btrfs (e2fsprogs, xfsprogs, btrfs-progs), /dev/fuse, loop devices and up to 1.5 GiB of /dev/shm. Where something
+is missing it says `power cuts: not run here, because ...` and ends with 0, or with 3 when `--required` is given.
+Otherwise it ends with 0 when every point was good (with `--without`: when the missing step was noticed), else with 1.
+"""
+
+import argparse
+import json
+import mmap
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHECKOUT = os.path.dirname(os.path.dirname(HERE))
+PROGRAM = "store::tests::powercut::"
+MIB = 1 << 20
+STEPS = ["file-sync", "document-sync", "filesystem-sync", "directory-sync", "log-sync", "journal-order", "pending", "base"]
+
+
+class Filesystem:
+    """How one kind of filesystem is made and mounted. Sizes in MiB; the disk ends with room for the marks."""
+
+    def __init__(self, name, size, make, options="noatime", alone=False):
+        self.name, self.size, self.make, self.options = name, size, make, options
+        # Two copies of one btrfs cannot be mounted side by side.
+        self.alone = alone
+
+    @property
+    def disk_size(self):
+        return (self.size + 4) * MIB
+
+    @property
+    def mark_at(self):
+        return self.disk_size - 512
+
+    def format(self, device):
+        run([part.format(device=device, size=self.size, blocks=self.size * 256) for part in self.make])
+
+
+FILESYSTEMS = {
+    "ext4": Filesystem("ext4", 96, ["mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-b", "4096", "{device}", "{blocks}"]),
+    "xfs": Filesystem("xfs", 304, ["mkfs.xfs", "-q", "-f", "-K", "-d", "size={size}m", "{device}"], "noatime,nouuid"),
+    "btrfs": Filesystem("btrfs", 192, ["mkfs.btrfs", "-q", "-f", "-K", "-b", "{size}m", "{device}"], alone=True),
+}
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def missing(filesystems):
+    """Why this machine cannot run them, or nothing."""
+    if sys.platform != "linux":
+        return "this is not Linux"
+    if os.geteuid() != 0:
+        return "it needs root"
+    tools = ["qemu-storage-daemon", "losetup", "mount", "umount"] + [FILESYSTEMS[name].make[0] for name in filesystems]
+    absent = [tool for tool in tools if shutil.which(tool) is None]
+    if absent:
+        return "tools are missing: " + ", ".join(sorted(set(absent)))
+    if not os.path.exists("/dev/fuse"):
+        return "there is no /dev/fuse"
+    try:
+        run(["losetup", "-f"])
+    except RuntimeError as error:
+        return f"there are no loop devices ({error})"
+    with open("/proc/filesystems") as known:
+        kernel = {line.split()[-1] for line in known}
+    absent = [name for name in list(filesystems) + ["fuse"] if name not in kernel]
+    if absent:
+        return "the kernel has no " + ", ".join(absent)
+    if not os.path.isdir("/dev/shm") or shutil.disk_usage("/dev/shm").free < 1536 * MIB:
+        return "there is too little of /dev/shm"
+    return None
+
+
+class Disk:
+    """A mounted filesystem on a disk that writes everything down."""
+
+    def __init__(self, directory, filesystem):
+        self.filesystem = filesystem
+        self.log = f"{directory}/log"
+        self.mount = f"{directory}/mount"
+        self.loop = self.daemon = self.marks = None
+        self.mounted = False
+        disk, self.export = f"{directory}/disk", f"{directory}/export"
+        os.makedirs(self.mount)
+        for path, size in ((disk, filesystem.disk_size), (self.log, 0), (self.export, 0)):
+            with open(path, "wb") as file:
+                file.truncate(size)
+        self.words = open(f"{directory}/daemon", "w+")
+        self.daemon = subprocess.Popen(
+            ["qemu-storage-daemon",
+             "--blockdev", f"driver=file,node-name=disk,filename={disk}",
+             "--blockdev", f"driver=file,node-name=log,filename={self.log}",
+             "--blockdev", "driver=blklogwrites,node-name=both,file=disk,log=log,log-sector-size=512",
+             "--export", f"type=fuse,id=export,node-name=both,mountpoint={self.export},writable=on"],
+            stdout=subprocess.DEVNULL, stderr=self.words)
+
+    def start(self):
+        end = time.monotonic() + 10
+        while os.stat(self.export).st_size == 0:
+            if time.monotonic() > end or self.daemon.poll() is not None:
+                self.words.seek(0)
+                raise RuntimeError(f"qemu-storage-daemon does not start: {self.words.read().strip()}")
+            time.sleep(0.02)
+        # The export of some versions of qemu spoils writes that are under way at the same time.
+        connections = "/sys/fs/fuse/connections"
+        if not os.path.ismount(connections):
+            run(["mount", "-t", "fusectl", "none", connections])
+        for knob in ("max_background", "congestion_threshold"):
+            with open(f"{connections}/{os.stat(self.export).st_dev}/{knob}", "w") as file:
+                file.write("1")
+        self.loop = run(["losetup", "--direct-io=on", "-f", "--show", self.export]).strip()
+        self.filesystem.format(self.loop)
+        run(["mount", "-t", self.filesystem.name, "-o", "noatime", self.loop, self.mount])
+        self.mounted = True
+        self.marks = os.open(self.loop, os.O_WRONLY | os.O_DIRECT)
+        self.sector = mmap.mmap(-1, 512)
+
+    def mark(self, number):
+        self.sector[:] = (b"MARK%012d" % number).ljust(512, b"\0")
+        os.pwrite(self.marks, self.sector, self.filesystem.mark_at)
+
+    def close(self):
+        if self.marks is not None:
+            os.close(self.marks)
+        if self.mounted:
+            run(["umount", self.mount])
+        if self.loop:
+            run(["losetup", "-d", self.loop])
+        self.daemon.terminate()
+        self.daemon.wait()
+
+
+def program(binary, name):
+    return [binary, "--ignored", "--exact", PROGRAM + name, "--nocapture"]
+
+
+def record(disk, binary, seed, steps, without):
+    """Runs the workload; answers the promises that it was given, or why it did not come to its end."""
+    environment = dict(os.environ, ORLOP_POWERCUT_ROOT=disk.mount, ORLOP_POWERCUT_SEED=str(seed),
+                       ORLOP_POWERCUT_STEPS=str(steps), ORLOP_POWERCUT_WITHOUT=without or "")
+    promises = []
+    disk.mark(0)
+    work = subprocess.Popen(program(binary, "workload"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=environment)
+    for line in work.stdout:
+        if line.startswith("ACK "):
+            promises.append(line[4:].rstrip("\n"))
+            disk.mark(len(promises))
+            try:
+                work.stdin.write("\n")
+                work.stdin.flush()
+            except BrokenPipeError:
+                break
+    words = work.stderr.read()
+    return promises, (words.strip() or "no words") if work.wait() else None
+
+
+def entries(data):
+    """The log: where, what, and whether the cache was flushed before it."""
+    _, _, count, sector = struct.unpack("<QQQI", data[:28])
+    at = sector
+    for _ in range(count):
+        start, sectors, flags, _ = struct.unpack("<QQQQ", data[at:at + 32])
+        at += sector
+        content = b""
+        if not flags & 4:  # not a discard
+            content = data[at:at + sectors * sector]
+            at += sectors * sector
+        yield start * sector, content, bool(flags & 1)
+
+
+class Replay:
+    """One process that makes disks as they were and checks them."""
+
+    def __init__(self, directory, filesystem, binary, data, promises_file):
+        self.filesystem, self.binary, self.promises = filesystem, binary, promises_file
+        self.data = data
+        self.image, self.mount = f"{directory}/image", f"{directory}/mount"
+        os.makedirs(self.mount)
+        self.file = os.open(self.image, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(self.file, filesystem.disk_size)
+        self.loop = run(["losetup", "-f", "--show", self.image]).strip()
+
+    def close(self):
+        run(["losetup", "-d", self.loop])
+        os.close(self.file)
+
+    def check(self, parts, count):
+        """`parts` are the pieces of the disk that are not zero. Answers what is wrong, or nothing."""
+        os.ftruncate(self.file, 0)
+        os.ftruncate(self.file, self.filesystem.disk_size)
+        for offset, content in parts:
+            os.pwrite(self.file, content, offset)
+        mounted = subprocess.run(["mount", "-t", self.filesystem.name, "-o", self.filesystem.options, self.loop, self.mount],
+                                 capture_output=True, text=True)
+        if mounted.returncode:
+            return "cannot be mounted: " + mounted.stderr.strip()
+        try:
+            environment = dict(os.environ, ORLOP_POWERCUT_ROOT=self.mount, ORLOP_POWERCUT_ACKED=self.promises,
+                               ORLOP_POWERCUT_COUNT=str(count))
+            try:
+                check = subprocess.run(program(self.binary, "check"), capture_output=True, text=True, timeout=120,
+                                       env=environment)
+            except subprocess.TimeoutExpired:
+                return "the check does not end"
+        finally:
+            run(["umount", self.mount])
+        if check.returncode == 0 and "1 passed" in check.stdout:
+            return None
+        said = [line for line in check.stdout.splitlines() if line.startswith("BAD ")]
+        return said[-1][4:] if said else f"exit {check.returncode}: {(check.stdout + check.stderr).strip()[-300:]}"
+
+    def all(self, every, subsets, seed, job, jobs, stop_at, tell):
+        """Every `every`-th point of the log, shared out to `jobs` processes."""
+        piece = 64 << 10
+        size = self.filesystem.disk_size
+        now = bytearray(size)
+        used = bytearray(-(-size // piece))
+        since = {}  # pieces as they were at the last flush, where they changed
+        writes = []
+        count, started, seen, bad = 0, False, 0, 0
+
+        def parts():
+            for n, is_used in enumerate(used):
+                if is_used:
+                    yield n * piece, memoryview(now)[n * piece:min(size, (n + 1) * piece)]
+
+        def apply(offset, content):
+            end = offset + len(content)
+            for n in range(offset // piece, -(-end // piece)):
+                if n not in since:
+                    since[n] = bytes(now[n * piece:(n + 1) * piece])
+                used[n] = 1
+            now[offset:end] = content
+
+        for offset, content, flush in entries(self.data):
+            if flush:
+                since, writes = {}, []
+            if content:
+                apply(offset, content)
+                writes.append((offset, content))
+                if offset == self.filesystem.mark_at and bytes(content[:4]) == b"MARK":
+                    count, started = int(bytes(content[4:16])), True
+            if not started:
+                continue
+            seen += 1
+            if seen % every or seen // every % jobs != job:
+                continue
+            bad += tell("prefix", seen, count, self.check(parts(), count))
+            if len(writes) > 1:
+                for turn in range(subsets):
+                    chance = random.Random(f"{seed} {seen} {turn}")
+                    latest = {n: bytes(now[n * piece:(n + 1) * piece]) for n in since}
+                    for n, old in since.items():
+                        now[n * piece:n * piece + len(old)] = old
+                    for at, what in writes:
+                        if chance.random() < 0.5:
+                            now[at:at + len(what)] = what
+                    bad += tell("subset", seen, count, self.check(parts(), count))
+                    for n, new in latest.items():
+                        now[n * piece:n * piece + len(new)] = new
+            if stop_at and bad >= stop_at:
+                return
+
+
+def count_points(data, mark_at, subsets):
+    """How many events there are from the first mark on, and how many cuts a check of each would be."""
+    events = cuts = writes = 0
+    for offset, content, flush in entries(data):
+        writes = (0 if flush else writes) + bool(content)
+        if events or (offset == mark_at and bytes(content[:4]) == b"MARK"):
+            events += 1
+            cuts += 1 + (subsets if writes > 1 else 0)
+    return events, cuts
+
+
+def replay(directory, filesystem, binary, log, promises, options, stop_at):
+    """Checks the points of a log. Answers how many there were and what was wrong."""
+    with open(log, "rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    promises_file = f"{directory}/promises"
+    with open(promises_file, "w") as file:
+        file.writelines(line + "\n" for line in promises)
+    total, cuts = count_points(data, filesystem.mark_at, options.subsets)
+    every = max(1, cuts // options.points)
+    jobs = 1 if filesystem.alone else options.jobs
+    workers = []
+    for job in range(jobs):
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            status = 1
+            try:
+                place = f"{directory}/job{job}"
+                os.makedirs(place)
+
+                def tell(kind, seen, count, why):
+                    line = json.dumps({"kind": kind, "point": seen, "acknowledged": count, "why": why})
+                    os.write(write, (line[:3000] + "\n").encode())
+                    return why is not None
+
+                worker = Replay(place, filesystem, binary, data, promises_file)
+                try:
+                    worker.all(every, options.subsets, options.seed, job, jobs, stop_at, tell)
+                finally:
+                    worker.close()
+                status = 0
+            except BaseException as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(status)
+        os.close(write)
+        workers.append((pid, os.fdopen(read)))
+    points, wrong = 0, []
+    for pid, lines in workers:
+        for line in lines:
+            point = json.loads(line)
+            points += 1
+            if point["why"] is not None:
+                wrong.append(point)
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a replay did not come to its end")
+    return total, points, wrong
+
+
+def one(binary, name, options, without=None, stop_at=0):
+    """One run: a workload and its cuts. Answers whether it was as it should be, and a line about it."""
+    filesystem = FILESYSTEMS[name]
+    start = time.monotonic()
+    directory = tempfile.mkdtemp(prefix="orlop-powercut-", dir="/dev/shm")
+    points, wrong, total, failed = 0, [], 0, None
+    try:
+        disk = Disk(directory, filesystem)
+        try:
+            disk.start()
+            promises, failed = record(disk, binary, options.seed, options.steps, without)
+        finally:
+            disk.close()
+        if failed is None or not without:
+            if failed is not None or not promises:
+                raise RuntimeError(f"the workload failed: {failed}")
+            os.unlink(f"{directory}/disk")
+            total, points, wrong = replay(directory, filesystem, binary, disk.log, promises, options, stop_at)
+    finally:
+        if options.keep:
+            print(f"kept: {directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    for point in wrong[:options.show]:
+        print(f"  bad: {point['kind']} cut at {point['point']}, {point['acknowledged']} acknowledged: {point['why'][:400]}",
+              flush=True)
+    if failed:
+        last = [line for line in failed.splitlines() if line.strip() and not line.startswith("note:")]
+        print(f"  bad: the workload itself: {' '.join(last)[:300]}", flush=True)
+    kinds = {kind: sum(point["kind"] == kind for point in wrong) for kind in ("prefix", "subset")}
+    line = (f"fs={name} without={without or 'nothing'} seed={options.seed} acknowledged={len(promises)} events={total} "
+            f"points={points} bad={len(wrong)} prefix={kinds['prefix']} subset={kinds['subset']} "
+            f"workload={'failed' if failed else 'ok'} seconds={time.monotonic() - start:.0f}")
+    caught = bool(wrong) or failed is not None
+    good = caught if without else not caught and points > 0
+    return good, line
+
+
+def build():
+    """The unit test binary of the library."""
+    command = ["cargo", "test", "--release", "--locked", "--features", "cli", "--lib", "--no-run", "--message-format=json"]
+    out = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in out.stdout.splitlines():
+        message = json.loads(line) if line.startswith("{") else {}
+        if message.get("executable") and "lib" in message.get("target", {}).get("kind", []):
+            return message["executable"]
+    sys.exit("error: the test binary of the library cannot be built")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fs", choices=FILESYSTEMS, action="append", help="default: all of them")
+    parser.add_argument("--points", type=int, default=300, help="cuts per filesystem, about")
+    parser.add_argument("--subsets", type=int, default=1, help="random halves at each point")
+    parser.add_argument("--steps", type=int, default=120, help="operations of the workload")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument("--without", choices=STEPS, help="leave out a step of the protocol, which must be noticed")
+    parser.add_argument("--controls", action="store_true", help="every step in turn, in a table")
+    parser.add_argument("--slice", action="store_true", help="the short run of CI, with two controls")
+    parser.add_argument("--required", action="store_true", help="fail where it cannot run")
+    parser.add_argument("--binary", help="the unit test binary of the library; built when not given")
+    parser.add_argument("--show", type=int, default=5, help="bad points that are shown")
+    parser.add_argument("--keep", action="store_true", help="keep the recorded disk")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    filesystems = options.fs or list(FILESYSTEMS)
+    why = missing(filesystems)
+    if why:
+        print(f"power cuts: not run here, because {why}")
+        return 3 if options.required else 0
+    binary = options.binary or build()
+    good = True
+
+    def go(name, without=None, stop_at=0, points=None, steps=None, must=True):
+        nonlocal good
+        settings = argparse.Namespace(**vars(options))
+        settings.points, settings.steps = points or options.points, steps or options.steps
+        if without:
+            settings.show = min(1, options.show)
+        fine, line = one(binary, name, settings, without, stop_at)
+        good = good and (fine or not must)
+        print(f"power cuts: {line}{'' if fine else ', which is WRONG' if must else ', hidden by this filesystem'}", flush=True)
+
+    if options.slice:
+        go("ext4", points=160, steps=60)
+        go("xfs", points=16, steps=24)
+        go("btrfs", points=30, steps=24)
+        go("ext4", "log-sync", stop_at=1, points=60, steps=24)
+        go("ext4", "file-sync", stop_at=1, points=60, steps=24)
+    elif options.controls:
+        for step in STEPS:
+            for name in filesystems:
+                go(name, step, stop_at=1, must=False)
+    else:
+        for name in filesystems:
+            go(name, options.without, stop_at=1 if options.without else 0)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
