@@ -385,6 +385,11 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether an entry is kept as one that is not ours to understand.
+    pub(crate) fn is_foreign(&self, name: &str, digest: &str) -> Result<bool> {
+        Ok(self.get(Family::Default, &key::foreign(name, digest))?.is_some())
+    }
+
     /// What other tools say of entries, as JSON, with the names of those that have one.
     pub(crate) fn extras(&self, mut visit: impl FnMut(Option<&str>, &str) -> Visit) -> Result<()> {
         self.scan(Family::Default, &[tag_byte::EXTRA], None, |key, value| {

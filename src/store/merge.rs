@@ -371,12 +371,14 @@ impl Merge<'_> {
             let (name, expected) = (name.to_owned(), entry.size);
             reports.push(Report::Size { name, digest: *digest, expected, found });
         }
-        // The entry is ours now; an earlier run may have kept it as it was.
-        self.group.parts.items.push(Item::Foreign {
-            name: name.to_owned(),
-            digest: entry.digest.clone(),
-            json: None,
-        });
+        // The entry is ours now; an earlier run may have kept it as it was. Asked first: scans walk over what was removed.
+        if view.is_foreign(name, &entry.digest)? {
+            self.group.parts.items.push(Item::Foreign {
+                name: name.to_owned(),
+                digest: entry.digest.clone(),
+                json: None,
+            });
+        }
         Ok(taken)
     }
 
