@@ -199,6 +199,8 @@ fn reading(layout: &str) -> Vec<Vec<String>> {
         verb(&["blob", "fetch", "-o", "-"], &format!("@{EMPTY}")),
         verb(&["repo", "ls"], ""),
         verb(&["repo", "tags"], ""),
+        verb(&["verify"], ""),
+        verb(&["verify", "--read-data", "--index"], ""),
         [verb(&["cp", "-r"], ":v1"), vec!["oci:copy".to_owned()]].concat(),
         verb(&["pull", "-o", "out"], ":v1"),
     ]
@@ -232,6 +234,7 @@ fn the_holder_of_the_lock_is_named_by_every_writing_verb() {
         &["manifest", "index", "update", "oci:DIR:list", "--remove", EMPTY],
         &["blob", "push", "oci:DIR", "a.txt"],
         &["blob", "delete", "-f", BLOB],
+        &["repair", "--from", "oci:from", "oci:DIR"],
         &["rebuild", "oci:DIR"],
     ];
     for verb in verbs {
