@@ -253,6 +253,15 @@ mod tests {
     }
 
     #[test]
+    fn an_annotation_comes_before_a_spelling() {
+        let annotations = Annotations::from([(IMAGE_NAME.to_owned(), "x:1".to_owned())]);
+        let annotated = Named::new("other", digest(1)).with_annotations(&annotations);
+        let entries = [Named::new("docker.io/library/x:1", digest(2)), annotated];
+        assert_eq!(names(&meaning("x:1", &entries)), ["other"]);
+        assert_eq!(names(&meaning("library/x:1", &entries)), ["docker.io/library/x:1", "other"]);
+    }
+
+    #[test]
     fn one_digest_is_one_meaning() {
         let entries = named(&[("a:v1", 1), ("b:v1", 1), ("v2", 1), ("v2", 1), ("v3", 1), ("v3", 2)]);
         assert_eq!(names(&meaning("v1", &entries)), ["a:v1"]);
