@@ -45,6 +45,11 @@ impl Gauge {
         self.rows.fetch_add(rows, Ordering::SeqCst);
     }
 
+    /// Rows and bytes, with what the rows cost.
+    pub(super) fn used(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::SeqCst), self.bytes.load(Ordering::Relaxed))
+    }
+
     /// Rows that have gone.
     pub(super) fn release(&self, rows: u64, bytes: u64) {
         self.bytes.fetch_sub(bytes.saturating_add(rows.saturating_mul(ROW)), Ordering::Relaxed);

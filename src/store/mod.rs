@@ -47,10 +47,10 @@ pub use self::content::Stat;
 pub use self::graph::{Order, PageToken, Referrers, ReferrersPage};
 pub use self::manifests::StoredManifest;
 pub use self::names::NamedManifest;
-pub use self::options::{Durability, Limits, Options, Publish, ReadMode, Untagged, Verify};
+pub use self::options::{Durability, Limits, OnDamage, Options, Publish, ReadMode, Untagged, Verify};
 pub use self::rebuild::RebuildReport;
 pub use self::repair::{Repair, RepairReport};
-pub use self::report::Report;
+pub use self::report::{OpenReport, Report};
 pub use self::repository::Repository;
 pub use self::submit::Commit;
 pub use self::tags::TagEntry;
@@ -143,6 +143,7 @@ struct Core {
     reports: Mutex<Vec<Report>>,
     lock: Option<StoreLock>,
     ephemeral: Option<ScratchDir>,
+    opened: OpenReport,
 }
 
 impl Store {
@@ -208,6 +209,12 @@ impl Store {
             Err(shared) if shared.core.read_only || shared.core.options.publish == Publish::Manual => Ok(()),
             Err(shared) => shared.core.flush(),
         }
+    }
+
+    /// What opening the store for writing found and did.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        &self.core().opened
     }
 
     /// What opening and publishing found and did that a person should know: foreign edits taken or refused, damage.

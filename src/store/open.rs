@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 
 use super::format::{FILE, Format};
 use super::merge::{Absence, IndexFile};
-use super::options::{Durability, Options};
+use super::options::{Durability, OnDamage, Options};
 use super::plain::PLAIN_INGEST;
 use super::publisher::{Publisher, Signals};
-use super::report::Report;
+use super::rebuild::{RebuildReport, chain};
+use super::report::{OpenReport, Report};
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
     preflight, submit, until,
@@ -133,27 +134,39 @@ impl Options {
     }
 
     fn open_store(&self, path: &Path) -> Result<Store> {
-        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
         refuse_network(path)?;
         let private = open_private(path)?;
-        let read = || -> Result<Format> {
-            refuse_half_rebuilt(&private)?;
-            let format = Format::read(&private)?.ok_or_else(|| no_store(path, Place::Layout))?;
-            format.check(false).map(|()| format)
-        };
         // Before the lock, so that nothing of a newer store is touched; and again, since its holder may have upgraded it.
-        read()?;
-        let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
-        let format = read()?;
-        let core = self.assemble(path, root, Some(lock))?;
-        core.recover()?;
+        read_format(path, &private)?.check(false)?;
+        let damage = match self.open_sound(path, &private, None) {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.on_damage == OnDamage::Rebuild => error,
+            other => return other,
+        };
+        let mut rebuilt = self.rebuild(path)?;
+        rebuilt.lost.get_or_insert_with(|| chain(&damage));
+        self.open_sound(path, &private, Some(rebuilt))
+    }
+
+    fn open_sound(&self, path: &Path, private: &Dir, rebuilt: Option<RebuildReport>) -> Result<Store> {
+        let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
+        let lock = StoreLock::acquire(private, Some(self.lock_timeout))?;
+        let format = read_format(path, private)?;
+        format.check(false)?;
+        refuse_half_rebuilt(private)?;
+        let mut core = self.assemble(path, root, Some(lock))?;
+        let mut opened = OpenReport { rebuilt, ..OpenReport::default() };
+        opened.cleared = core.recover()?;
+        (opened.journalled, opened.journalled_bytes) = core.journal.used();
         let stat = core.root_stat()?;
         if !format.is_at(&stat) {
             core.check_copy()?;
-            format.moved_to(&stat).write(&private, core.blobs.ingest_dir()?)?;
+            format.moved_to(&stat).write(private, core.blobs.ingest_dir()?)?;
+            opened.copied = true;
         }
         core.write_layout_file()?;
-        core.catch_up()?;
+        opened.clean = core.catch_up()?;
+        opened.reports = core.reports.lock().clone();
+        core.opened = opened;
         Ok(core.start())
     }
 
@@ -162,7 +175,20 @@ impl Options {
         if let Some(format) = Format::read(&private)? {
             format.check(true)?;
         }
-        refuse_half_rebuilt(&private)?;
+        match self.view_sound(path, &private) {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.on_damage == OnDamage::Rebuild => {
+                // What is published is there without the metadata.
+                let store = self.view_layout(path)?;
+                let (file, reason) = (format!("{PRIVATE}/{METADATA}"), chain(&error));
+                store.core().report(Report::Damaged { file, reason });
+                Ok(store)
+            }
+            other => other,
+        }
+    }
+
+    fn view_sound(&self, path: &Path, private: &Dir) -> Result<Store> {
+        refuse_half_rebuilt(private)?;
         let mut tries = 1;
         loop {
             let metadata = open_frozen(&path.join(PRIVATE).join(METADATA))?;
@@ -257,6 +283,7 @@ impl Core {
             reports: Mutex::new(Vec::new()),
             lock: None,
             ephemeral: None,
+            opened: OpenReport::default(),
         }
     }
 
@@ -268,8 +295,10 @@ impl Core {
     }
 
     /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is.
-    pub(super) fn recover(&self) -> Result<()> {
-        self.blobs.clear_ingest()?;
+    ///
+    /// Answers how many private files were left.
+    pub(super) fn recover(&self) -> Result<u64> {
+        let cleared = self.blobs.clear_ingest()?;
         let view = self.metadata.view();
         let sequence = self.metadata.next_sequence();
         self.sequence.store(sequence, std::sync::atomic::Ordering::Relaxed);
@@ -278,7 +307,8 @@ impl Core {
         self.next_repository.store(last.saturating_add(1), std::sync::atomic::Ordering::Relaxed);
         self.sparse.store(view.has_fact(fact::SPARSE)?, std::sync::atomic::Ordering::Relaxed);
         self.count_journal()?;
-        self.clear_all_deleted()
+        self.clear_all_deleted()?;
+        Ok(cleared)
     }
 
     fn count_journal(&self) -> Result<()> {
@@ -300,8 +330,8 @@ impl Core {
         self.publish_locked(&mut merged)
     }
 
-    /// Merges foreign edits; after a crash sees to it that the layout is completed soon.
-    fn catch_up(&self) -> Result<()> {
+    /// Merges foreign edits; after a crash sees to it that the layout is completed soon. Answers whether there was none.
+    fn catch_up(&self) -> Result<bool> {
         let clean = self.take_clean_mark()?;
         if !clean && self.durable() {
             // The last process may have been one that did not sync.
@@ -312,7 +342,7 @@ impl Core {
         if !clean || found != IndexFile::Ours {
             self.signals.view_changed();
         }
-        Ok(())
+        Ok(clean)
     }
 
     /// A copied directory may lack files that its metadata know, or the other way round.
@@ -399,6 +429,10 @@ pub(super) fn look(path: &Path) -> Result<Place> {
         place = Place::Layout;
     }
     Ok(place)
+}
+
+fn read_format(path: &Path, private: &Dir) -> Result<Format> {
+    Format::read(private)?.ok_or_else(|| no_store(path, Place::Layout))
 }
 
 /// A rebuild that was interrupted has put the metadata aside; and metadata that are gone would be made anew, empty, with the

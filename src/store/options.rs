@@ -73,6 +73,19 @@ pub enum Untagged {
     ExpireAfter(Duration),
 }
 
+/// What opening does about metadata that cannot be read.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnDamage {
+    /// Rebuilds them, as [`Options::rebuild`] does, and says so in the [`OpenReport`](super::OpenReport): the old ones are moved
+    /// aside, what they still tell is salvaged, and all content that is reached is hashed. A view that only reads shows what
+    /// is published.
+    #[default]
+    Rebuild,
+    /// Answers [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), for whoever wants to look first.
+    Refuse,
+}
+
 /// Bounds on what one caller can make the store do.
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,6 +136,7 @@ pub struct Options {
     pub(super) untagged: Untagged,
     pub(super) limits: Limits,
     pub(super) lock_timeout: Duration,
+    pub(super) on_damage: OnDamage,
 }
 
 /// Content up to this many bytes goes through the journal.
@@ -140,6 +154,7 @@ impl Default for Options {
             untagged: Untagged::default(),
             limits: Limits::default(),
             lock_timeout: Duration::ZERO,
+            on_damage: OnDamage::default(),
         }
     }
 }
@@ -198,6 +213,13 @@ impl Options {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What opening does about metadata that cannot be read. [`OnDamage::Rebuild`] by default.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.on_damage = on_damage;
         self
     }
 

@@ -315,7 +315,8 @@ fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Opt
     }
 }
 
-fn chain(error: &Error) -> String {
+/// The message of an error and of what caused it.
+pub(super) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::rebuild::RebuildReport;
 use crate::digest::Digest;
 
 /// One finding of opening, merging or publishing.
@@ -100,6 +101,26 @@ pub enum Report {
         /// How many.
         count: u64,
     },
+}
+
+/// What opening a store for writing found and did.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OpenReport {
+    /// Whether the last writer closed the store. Otherwise it ended in another way, and nothing that it acknowledged is lost.
+    pub clean: bool,
+    /// Whether the directory is a copy, whose contents were checked against their files.
+    pub copied: bool,
+    /// Contents in the journal that wait for their files.
+    pub journalled: u64,
+    /// Bytes that these take.
+    pub journalled_bytes: u64,
+    /// Private files of interrupted pushes that were removed.
+    pub cleared: u64,
+    /// What was done about metadata that could not be read. None when they could.
+    pub rebuilt: Option<RebuildReport>,
+    /// Findings about single names and contents.
+    pub reports: Vec<Report>,
 }
 
 /// Findings kept; a damaged layout may have millions.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use orlop::{Algorithm, ErrorKind, Expect, Store};
+use orlop::{Algorithm, ErrorKind, Expect, Options, Publish, Store};
 
 use crate::support::*;
 
@@ -420,4 +420,88 @@ fn a_store_of_a_newer_version_is_not_rebuilt() {
     let before = tree(&dir.root().join(".orlop/metadata"));
     fails(options().rebuild(dir.root()), ErrorKind::Unsupported, &["9"]);
     assert_eq!(tree(&dir.root().join(".orlop/metadata")), before);
+}
+
+/// Opens as a server would that knows nothing of the damage.
+fn heal(dir: &Scratch) -> Store {
+    Options::new().publish(Publish::OnClose).open(dir.root()).unwrap()
+}
+
+#[test]
+fn opening_heals_damaged_metadata_and_says_so() {
+    for what in ["CURRENT", "MANIFEST", "nothing left"] {
+        let (dir, store) = filled();
+        let expected = published(&store);
+        let late = image("late", 3);
+        late.push(&repo(&store, "app"), &["late"]);
+        let whole = describe(&store);
+        crash(&dir, store);
+        if what == "nothing left" {
+            fs::rename(dir.root().join(".orlop/metadata"), dir.path("elsewhere")).unwrap();
+        } else {
+            assert!(garble(&dir.root(), |name| name.starts_with(what)) > 0);
+        }
+        // Whoever only reads has what is published, and touches nothing.
+        let before = content_tree(&dir.root());
+        let reader = Options::new().open_read_only(dir.root()).unwrap();
+        assert!(
+            reader.reports().iter().any(|report| report.to_string().contains(".orlop/metadata is damaged")),
+            "{what}: {:?}",
+            reader.reports()
+        );
+        assert_eq!(
+            reader.default_repository().resolve(&tag("v1")).unwrap().unwrap().digest,
+            image("one", 2).digest()
+        );
+        drop(reader);
+        assert_eq!(content_tree(&dir.root()), before, "{what}");
+
+        let store = heal(&dir);
+        let rebuilt = store.open_report().rebuilt.clone().unwrap();
+        assert!(rebuilt.lost.is_some(), "{what}: why is not said");
+        if what == "nothing left" {
+            assert_eq!(published(&store), expected);
+        } else {
+            assert_eq!(describe(&store), whole, "{what}");
+            assert!(rebuilt.salvaged_contents > 0 && rebuilt.salvaged_tags > 0, "{rebuilt:?}");
+        }
+        store.close().unwrap();
+        Layout::sound(&dir.root());
+        let store = heal(&dir);
+        assert!(
+            store.open_report().rebuilt.is_none() && store.open_report().clean,
+            "{what}: it is done once"
+        );
+    }
+}
+
+#[test]
+fn opening_finishes_a_rebuild_that_was_interrupted() {
+    let (dir, store) = filled();
+    let expected = describe(&store);
+    store.close().unwrap();
+    let private = dir.root().join(".orlop");
+    fs::rename(private.join("metadata"), private.join("quarantine/metadata-1")).unwrap();
+    fs::write(private.join("rebuilding"), "metadata-1").unwrap();
+    fs::create_dir(private.join("metadata")).unwrap();
+    fs::write(private.join("metadata/half"), "made").unwrap();
+    let store = heal(&dir);
+    assert!(store.open_report().rebuilt.is_some());
+    assert_eq!(describe(&store), expected);
+}
+
+#[test]
+fn an_open_report_tells_what_a_crash_left() {
+    let (dir, store) = fresh();
+    image("i", 2).push(&store.default_repository(), &["v1"]);
+    crash(&dir, store);
+    fs::write(dir.root().join(".orlop/ingest/tmp-1-1"), "half").unwrap();
+    let store = options().open(dir.root()).unwrap();
+    let report = store.open_report().clone();
+    assert!(!report.clean && report.rebuilt.is_none());
+    assert_eq!((report.cleared, report.journalled, report.copied), (1, 4, false));
+    assert!(report.journalled_bytes > 100);
+    store.close().unwrap();
+    let report = options().open(dir.root()).unwrap().open_report().clone();
+    assert!(report.clean && report.cleared == 0 && report.journalled == 0 && !report.copied, "{report:?}");
 }

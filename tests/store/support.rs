@@ -12,7 +12,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use orlop::oci::{RepositoryName, Tag};
-use orlop::{Digest, Error, ErrorKind, Options, Order, Publish, Repository, Store};
+use orlop::{Digest, Error, ErrorKind, OnDamage, Options, Order, Publish, Repository, Store};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ pub(crate) fn scratch() -> Scratch {
 
 /// Options that publish only when a test says so, and at close.
 pub(crate) fn options() -> Options {
-    Options::new().publish(Publish::OnClose)
+    Options::new().on_damage(OnDamage::Refuse).publish(Publish::OnClose)
 }
 
 pub(crate) fn fresh() -> (Scratch, Store) {

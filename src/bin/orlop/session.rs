@@ -94,6 +94,11 @@ impl WriteArgs {
 
 impl Writer {
     fn new(store: Store, output: &Output) -> Self {
+        if let Some(rebuilt) = &store.open_report().rebuilt {
+            output.note(format!(
+                "the metadata were damaged and were made anew, nothing published is lost: {rebuilt}"
+            ));
+        }
         let mut writer = Self { store, output: *output, noted: 0 };
         writer.note();
         writer
