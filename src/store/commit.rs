@@ -110,6 +110,9 @@ impl Core {
         let small = || new.iter().filter(|digest| sources.get(*digest).is_some_and(inline));
         let rows = small().count() as u64;
         let bytes = small().filter_map(|digest| sources.get(digest)).map(Source::size).sum();
+        if !new.is_empty() {
+            self.check_room(rows, bytes)?;
+        }
         let reservation = if rows == 0 { None } else { self.journal.reserve(rows, bytes) };
         if rows > 0 && reservation.is_none() {
             self.signals.press();

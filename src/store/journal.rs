@@ -45,6 +45,15 @@ impl Gauge {
         self.rows.fetch_add(rows, Ordering::SeqCst);
     }
 
+    /// What filing all of it takes of the filesystem, with so much more: bytes, and files.
+    pub(super) fn needs(&self, rows: u64, bytes: u64, block: u64) -> (u64, u64) {
+        let (rows, bytes) = {
+            let (held, used) = self.used();
+            (held.saturating_add(rows), used.saturating_add(bytes))
+        };
+        (bytes.saturating_add(rows.saturating_mul(block)), rows)
+    }
+
     /// Rows and bytes, with what the rows cost.
     pub(super) fn used(&self) -> (u64, u64) {
         (self.rows.load(Ordering::SeqCst), self.bytes.load(Ordering::Relaxed))

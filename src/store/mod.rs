@@ -26,6 +26,7 @@ mod repair;
 mod report;
 mod repositories;
 mod repository;
+mod room;
 mod submit;
 mod tags;
 mod take_in;

@@ -23,5 +23,5 @@ pub(crate) use self::lock::StoreLock;
 pub(crate) use self::map::{Mapped, Mapping};
 pub(crate) use self::read::read_at;
 pub(crate) use self::scratch::ScratchDir;
-pub(crate) use self::space::{FsKind, filesystem_kind, sync_filesystem};
+pub(crate) use self::space::{FsKind, filesystem_kind, free_space, sync_filesystem};
 pub(crate) use self::temp::TempFile;

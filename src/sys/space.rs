@@ -20,6 +20,37 @@ pub(crate) fn sync_filesystem(dir: &Dir) -> io::Result<()> {
     })
 }
 
+/// What a filesystem has left for us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Free {
+    /// Bytes that an ordinary user may still write.
+    pub(crate) bytes: u64,
+    /// Files that may still be made; None where they are not counted.
+    pub(crate) files: Option<u64>,
+    /// Bytes of the whole filesystem.
+    pub(crate) total: u64,
+    /// Bytes that a file takes at least.
+    pub(crate) block: u64,
+}
+
+/// What the filesystem of `dir` has left; None where it does not tell.
+pub(crate) fn free_space(dir: &Dir) -> Option<Free> {
+    let found = fault::point(Call::Space, dir.path()).and_then(|()| Ok(rustix::fs::fstatvfs(dir.file())?));
+    match found {
+        Ok(found) => Some(Free {
+            bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            files: (found.f_files > 0).then_some(found.f_favail),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+            block: found.f_frsize.max(512),
+        }),
+        // As a test of a full disk has it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Some(Free { bytes: 0, files: Some(0), total: 1 << 40, block: 4096 })
+        }
+        Err(_) => None,
+    }
+}
+
 /// What a path is on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FsKind {
