@@ -126,7 +126,8 @@ impl Blobs {
         }
     }
 
-    /// The directory of an algorithm for naming things in it: it exists, durably.
+    /// The directory of an algorithm for naming things in it: it exists, durably. `Indeterminate` when that cannot be
+    /// synced, which is final.
     pub(crate) fn dir_for_writing(&self, algorithm: Algorithm) -> Result<&sys::Dir> {
         self.ingest_dir()?;
         let slot = self.slot(algorithm);
@@ -134,7 +135,8 @@ impl Blobs {
         if !*durable {
             let fail = |error| Error::io("make the directory", &self.dir_path(algorithm), error);
             self.root.make_dir(algorithm.as_str()).map_err(fail)?;
-            self.root.sync().map_err(fail)?;
+            let unsynced = |error| fail(error).with_kind(ErrorKind::Indeterminate);
+            self.root.sync().map_err(unsynced)?;
             *durable = true;
         }
         drop(durable);

@@ -216,7 +216,7 @@ impl Core {
                 if !algorithms.contains(&digest.algorithm()) {
                     algorithms.push(digest.algorithm());
                 }
-                self.blobs.name(staged)?;
+                self.name(staged)?;
             }
         }
         if self.durable() {

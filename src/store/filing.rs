@@ -9,7 +9,7 @@ use super::locks::Need;
 use super::{Core, until};
 use crate::blobs::Staged;
 use crate::digest::{Algorithm, Digest};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::sys::fault::{self, Call};
 
 /// Rows filed with one sync.
@@ -67,7 +67,7 @@ impl Core {
             if self.metadata.view().journal_id(&filed.digest)?.is_none() {
                 continue;
             }
-            self.blobs.name(staged)?;
+            self.name(staged)?;
             if !algorithms.contains(&filed.digest.algorithm()) {
                 algorithms.push(filed.digest.algorithm());
             }
@@ -76,6 +76,14 @@ impl Core {
             self.blobs.sync_dirs(&algorithms).map_err(|error| self.poison(error))?;
         }
         self.drop_rows(&group)
+    }
+
+    /// Gives content its name. The name of the directory may have to be made durable for that.
+    pub(super) fn name(&self, staged: Staged) -> Result<()> {
+        match self.blobs.name(staged) {
+            Err(error) if error.kind() == ErrorKind::Indeterminate => Err(self.poison(error)),
+            other => other,
+        }
     }
 
     /// A row that was removed and journalled again meanwhile has another id and stays: its file may be gone.

@@ -21,7 +21,7 @@ use super::take_in::{TakeIn, Taken};
 use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, until};
 use crate::blobs::Blobs;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Metadata, RepositoryId, View};
 use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
@@ -136,10 +136,13 @@ impl Core {
     fn rebuild_from(&self, old: Option<&Metadata>, report: &mut RebuildReport) -> Result<()> {
         let mut merged = self.publishing.lock();
         if let Some(old) = old {
-            let mut taking = TakeOld { core: self, old: &old.view(), group: Parts::default() };
-            // Damage beneath a row ends the reading of the old metadata, not the rebuild.
-            if let Err(error) = taking.all(report) {
-                report.lost.get_or_insert_with(|| chain(&error));
+            let mut taking = TakeOld { core: self, old: &old.view(), group: Parts::default(), failed: false };
+            match taking.all(report) {
+                Ok(()) => {}
+                // The next rebuild begins with the same old metadata, which a failure of this one must not cut short.
+                Err(error) if taking.failed => return Err(error),
+                // Damage beneath a row ends the reading of the old metadata, not the rebuild.
+                Err(error) => drop(report.lost.get_or_insert_with(|| chain(&error))),
             }
         }
         self.merge_foreign(Absence::Adopt, &mut merged)?;
@@ -184,9 +187,17 @@ struct TakeOld<'a> {
     core: &'a Core,
     old: &'a View<'a>,
     group: Parts,
+    /// Something failed beside the reading of the old metadata.
+    failed: bool,
 }
 
 impl TakeOld<'_> {
+    /// Takes note when what is done here fails, other than by damage of content.
+    fn own<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.failed |= result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt);
+        result
+    }
+
     fn all(&mut self, report: &mut RebuildReport) -> Result<()> {
         let old = self.old;
         let mut repositories = Vec::new();
@@ -228,7 +239,8 @@ impl TakeOld<'_> {
         let view = self.core.metadata.view();
         let mut reports = Vec::new();
         let refusal =
-            take(&mut TakeIn::new(self.core, &view, &mut self.group, repository, &[], &mut reports))?;
+            take(&mut TakeIn::new(self.core, &view, &mut self.group, repository, &[], &mut reports));
+        let refusal = self.own(refusal)?;
         if let Some(reason) = refusal {
             self.core.report(Report::Missing { digest: *digest, reason });
         }
@@ -267,11 +279,13 @@ impl TakeOld<'_> {
             rows.put_base(name, target.as_ref());
             Ok(until(false))
         })?;
-        self.core.write(rows)
+        let written = self.core.write(rows);
+        self.own(written)
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.core.commit_taken(std::mem::take(&mut self.group), true)
+        let committed = self.core.commit_taken(std::mem::take(&mut self.group), true);
+        self.own(committed)
     }
 }
 
@@ -350,7 +364,7 @@ fn file_salvaged(blobs: &Blobs, old: &View<'_>, reports: &mut Vec<Report>) -> Re
     count += blobs.file_many(group)? as u64;
     match read {
         Ok(()) => Ok(count),
-        Err(error) if error.kind() == crate::error::ErrorKind::Corrupt => Ok(count),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(count),
         Err(error) => Err(error),
     }
 }

@@ -17,3 +17,4 @@ mod plain;
 mod powercut;
 mod protocol;
 mod state;
+mod sweep;

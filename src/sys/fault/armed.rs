@@ -59,7 +59,6 @@ impl Fault {
     }
 
     /// The process is killed at the first call of any kind.
-    #[expect(dead_code, reason = "for the sweep, which comes next")]
     pub(crate) fn exit(root: &Path) -> Self {
         Self::of(None, root, Action::Exit)
     }

@@ -1,0 +1,526 @@
+//! Every fault point of every operation: the call fails there, once or from there on for ever, or the process is killed.
+//!
+//! Whatever happens, nothing panics, success means success, an error leaves the old state (`Indeterminate`: the old or the
+//! new one), the store opens again, every file is what it is called, nothing dangles, and the operation can be repeated.
+//!
+//! Every point is tried with `EIO`, once and for ever, and with one further error in turn; `ORLOP_SWEEP=full` tries all of
+//! them both ways.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::artifact::{Artifact, noise};
+use super::plain::{Plain, names_are_hashes};
+use super::state::{State, check_files, difference, state};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Expect, Options, Publish, Repository, Store};
+use crate::sys::fault::{Fault, arm};
+
+/// What the directory is before the operation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Start {
+    /// There is none.
+    Nothing,
+    /// A layout that another tool wrote.
+    Layout,
+    /// A store that was closed.
+    Closed,
+    /// A store whose process was killed: with a journal, and an older `index.json`.
+    Crashed,
+    /// A store that was closed, and then another tool changed its `index.json`.
+    Edited,
+}
+
+/// One operation and what may become of it.
+struct Operation {
+    name: &'static str,
+    start: Start,
+    /// Whether the store is open before the faults come.
+    open: bool,
+    /// What is done in the open store before the faults come.
+    prepare: fn(&mut Session) -> Result<()>,
+    act: fn(&mut Session) -> Result<()>,
+    /// It finishes what somebody else did, and may have done so when it fails.
+    either: bool,
+}
+
+struct Session {
+    root: PathBuf,
+    store: Option<Store>,
+}
+
+impl Session {
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn repository(&self) -> Repository {
+        self.store().repository(&"r".parse().unwrap())
+    }
+}
+
+fn options() -> Options {
+    Options::new().publish(Publish::Manual)
+}
+
+fn closing() -> Options {
+    Options::new().publish(Publish::OnClose)
+}
+
+const fn on_open(name: &'static str, act: fn(&mut Session) -> Result<()>) -> Operation {
+    Operation { name, start: Start::Closed, open: true, prepare: |_| Ok(()), act, either: false }
+}
+
+const fn on_closed(name: &'static str, start: Start, act: fn(&mut Session) -> Result<()>) -> Operation {
+    Operation { name, start, open: false, prepare: |_| Ok(()), act, either: true }
+}
+
+fn first() -> Artifact {
+    Artifact::image("first", &[100, 40_000])
+}
+
+fn second() -> Artifact {
+    Artifact::image("second", &[50])
+}
+
+fn foreign() -> Artifact {
+    Artifact::image("foreign", &[70, 40_000])
+}
+
+fn push(session: &Session, sizes: &[usize], submit: bool) -> Result<()> {
+    let here = session.repository();
+    let mut batch = session.store().batch();
+    let digest = Artifact::image("pushed", sizes).add(&mut batch, &here)?;
+    batch.tag(&here, &"pushed".parse()?, digest, Expect::Any);
+    batch.tag(&here, &"second".parse()?, digest, Expect::Any);
+    if submit { batch.submit().wait().map(|_| ()) } else { batch.commit().map(|_| ()) }
+}
+
+const OPERATIONS: &[Operation] = &[
+    on_open("one", |session| session.repository().push_bytes(noise("one", 900)).map(|_| ())),
+    on_open("large", |session| session.repository().push_bytes(noise("large", 90_000)).map(|_| ())),
+    on_open("batch", |session| push(session, &[80, 33_000, 60_000], false)),
+    on_open("many", |session| push(session, &[33_000; 6], false)),
+    on_open("submit", |session| push(session, &[500, 34_000], true)),
+    on_open("attach", |session| {
+        let mut batch = session.store().batch();
+        Artifact::attached("statement", &first()).add(&mut batch, &session.repository())?;
+        batch.commit().map(|_| ())
+    }),
+    on_open("tag", |session| {
+        session.repository().tag(&"second".parse()?, &first().digest(), Expect::Any).map(|_| ())
+    }),
+    on_open("untag", |session| session.repository().untag(&"second".parse()?, Expect::Any).map(|_| ())),
+    on_open("remove", |session| {
+        let mut batch = session.store().batch();
+        batch.delete_manifest(&session.repository(), &second().digest());
+        batch.commit().map(|_| ())
+    }),
+    on_open("delete", |session| session.store().delete_repository(&"r".parse()?).map(|_| ())),
+    on_open("read", |session| {
+        let found = state(session.store())?;
+        assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
+        Ok(())
+    }),
+    Operation {
+        prepare: |session| push(session, &[60; 7], false),
+        ..on_open("file", |session| session.store().core().file_journal())
+    },
+    Operation {
+        prepare: |session| push(session, &[60, 40_000], false),
+        ..on_open("publish", |session| session.store().flush())
+    },
+    Operation {
+        prepare: |session| {
+            push(session, &[60, 40_000], false)?;
+            edit(&session.root);
+            Ok(())
+        },
+        either: true,
+        ..on_open("merge", |session| session.store().flush())
+    },
+    Operation {
+        prepare: |session| {
+            session.store = None;
+            session.store = Some(closing().open(&session.root)?);
+            push(session, &[60, 40_000], false)
+        },
+        ..on_open("close", |session| session.store.take().map_or(Ok(()), Store::close))
+    },
+    on_closed("create", Start::Nothing, |session| closing().create(&session.root).and_then(Store::close)),
+    on_closed("adopt", Start::Layout, |session| closing().create(&session.root).and_then(Store::close)),
+    on_closed("open", Start::Closed, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("recover", Start::Crashed, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("take in", Start::Edited, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
+    on_closed("read only", Start::Crashed, |session| {
+        let found = state(&closing().open_read_only(&session.root)?)?;
+        assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
+        Ok(())
+    }),
+    on_closed("plain", Start::Layout, |session| {
+        let store = closing().open_plain(&session.root)?;
+        session.store = Some(store.clone());
+        push(session, &[60, 40_000], false)?;
+        store.flush()?;
+        session.store = None;
+        store.close()
+    }),
+];
+
+/// What another tool does to `index.json`.
+fn edit(root: &Path) {
+    put_foreign(root);
+    let index = root.join("index.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    document["manifests"].as_array_mut().unwrap().push(foreign().entry("foreign"));
+    fs::write(&index, document.to_string()).unwrap();
+}
+
+fn put_foreign(root: &Path) {
+    let image = foreign();
+    fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+    for part in image.parts.iter().chain([&image.bytes]) {
+        let digest = crate::digest::Algorithm::Sha256.digest(part).to_string();
+        fs::write(root.join("blobs").join(digest.replace(':', "/")), part).unwrap();
+    }
+}
+
+/// The files of a directory, kept in memory, so that each case begins with the same ones.
+struct Template(Vec<(PathBuf, u32, Option<Vec<u8>>)>);
+
+impl Template {
+    fn take(root: &Path) -> Self {
+        let mut entries = Vec::new();
+        let mut waiting = vec![root.to_path_buf()];
+        while let Some(dir) = waiting.pop() {
+            for entry in fs::read_dir(&dir).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let content = meta.is_file().then(|| fs::read(&path).unwrap());
+                entries.push((
+                    path.strip_prefix(root).unwrap().to_path_buf(),
+                    meta.permissions().mode(),
+                    content,
+                ));
+                if meta.is_dir() {
+                    waiting.push(path);
+                }
+            }
+        }
+        Self(entries)
+    }
+
+    /// The directory itself stays the same one, or the store would count as a copy.
+    fn put(&self, root: &Path) {
+        if root.exists() {
+            for entry in fs::read_dir(root).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+            }
+        }
+        for (path, mode, content) in &self.0 {
+            let path = root.join(path);
+            match content {
+                None => fs::create_dir(&path).unwrap(),
+                Some(content) => {
+                    fs::write(&path, content).unwrap();
+                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+                }
+            }
+        }
+    }
+
+    fn of(start: Start, root: &Path) -> Self {
+        if start == Start::Nothing {
+            return Self(Vec::new());
+        }
+        fs::create_dir(root).unwrap();
+        if start == Start::Layout {
+            put_foreign(root);
+            let index = json!({ "schemaVersion": 2, "manifests": [foreign().entry("foreign")] });
+            fs::write(root.join("index.json"), index.to_string()).unwrap();
+            fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+            return Self::take(root);
+        }
+        let store = closing().create(root).unwrap();
+        let here = store.repository(&"r".parse().unwrap());
+        for (tag, image) in [("first", first()), ("second", second())] {
+            let mut batch = store.batch();
+            let digest = image.add(&mut batch, &here).unwrap();
+            batch.tag(&here, &tag.parse().unwrap(), digest, Expect::Any);
+            batch.commit().unwrap();
+        }
+        if start == Start::Crashed {
+            store.flush().unwrap();
+            let session = Session { root: root.to_path_buf(), store: Some(store) };
+            push(&session, &[60, 40_000], false).unwrap();
+            return Self::take(root);
+        }
+        store.close().unwrap();
+        if start == Start::Edited {
+            edit(root);
+        }
+        Self::take(root)
+    }
+}
+
+/// One operation with the place that it happens in.
+struct Sweep {
+    operation: &'static Operation,
+    root: PathBuf,
+    template: Template,
+    before: Option<State>,
+    after: Option<State>,
+    _place: tempfile::TempDir,
+}
+
+impl Sweep {
+    fn new(operation: &'static Operation) -> Self {
+        // Memory where there is some: what the disk makes of it is the matter of the power cuts.
+        let in_memory = tempfile::Builder::new().prefix("orlop-sweep-").tempdir_in("/dev/shm");
+        let place = in_memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
+        let root = place.path().join("store");
+        let template = Template::of(operation.start, &root);
+        let mut sweep = Self { operation, root, template, before: None, after: None, _place: place };
+        let session = sweep.begin();
+        drop(session);
+        sweep.before = sweep.look().unwrap();
+        let mut session = sweep.begin();
+        (operation.act)(&mut session).unwrap();
+        drop(session);
+        sweep.after = sweep.look().unwrap();
+        sweep
+    }
+
+    fn begin(&self) -> Session {
+        self.template.put(&self.root);
+        let mut session = Session { root: self.root.clone(), store: None };
+        if self.operation.open {
+            session.store = Some(options().open(&self.root).unwrap());
+            (self.operation.prepare)(&mut session).unwrap();
+        }
+        session
+    }
+
+    fn is_plain(&self) -> bool {
+        self.operation.name == "plain"
+    }
+
+    /// Checks the files and answers what a store shows that is opened now; nothing when there is none yet.
+    fn look(&self) -> std::result::Result<Option<State>, String> {
+        let root = &self.root;
+        if !root.exists() {
+            return Ok(None);
+        }
+        names_are_hashes(root, &std::collections::BTreeSet::new())?;
+        if root.join("index.json").exists() {
+            let plain = Plain::read(root)?;
+            if self.is_plain() {
+                return Ok(Some(
+                    plain.names.iter().map(|(name, digest)| format!("{name} {digest}")).collect(),
+                ));
+            }
+        }
+        let opened = match closing().open(root) {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.operation.name == "rebuild" => {
+                closing().rebuild(root).map_err(|error| format!("cannot be rebuilt: {error}"))?;
+                closing().open(root)
+            }
+            other => other,
+        };
+        let store = match opened {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| format!("cannot be opened: {error}"))?,
+        };
+        let found = state(&store).map_err(|error| format!("cannot be read: {error}"))?;
+        store.close().map_err(|error| format!("cannot be closed: {error}"))?;
+        check_files(root, Some(&found))?;
+        Ok(Some(found))
+    }
+
+    /// What is found after the operation ended with `result`, or never came to its end.
+    fn judge(&self, result: Option<&Result<()>>) -> std::result::Result<(), String> {
+        let found = self.look()?;
+        let (old, new) = (found == self.before, found == self.after);
+        let fits = match result {
+            Some(Ok(())) => new,
+            Some(Err(error)) if error.kind() != ErrorKind::Indeterminate && !self.operation.either => old,
+            _ => old || new,
+        };
+        if !fits {
+            let empty = State::new();
+            let expected = if old { &self.after } else { &self.before };
+            let differs = difference(expected.as_ref().unwrap_or(&empty), found.as_ref().unwrap_or(&empty));
+            return Err(format!("the state does not fit the answer: {differs}"));
+        }
+        if new {
+            return Ok(());
+        }
+        let mut session = Session { root: self.root.clone(), store: None };
+        if self.operation.open {
+            session.store = Some(options().open(&self.root).map_err(|error| error.to_string())?);
+        }
+        (self.operation.act)(&mut session).map_err(|error| format!("cannot be repeated: {error}"))?;
+        drop(session);
+        if self.look()? == self.after { Ok(()) } else { Err("the repetition has another result".into()) }
+    }
+
+    /// In the same process, when the error was no failed sync: nothing has changed, and it can be tried again.
+    fn try_again(&self, session: &mut Session, error: &Error) -> std::result::Result<(), String> {
+        let refused = error.kind() == ErrorKind::Indeterminate;
+        let again = (self.operation.act)(session);
+        match again {
+            Ok(()) if !refused || self.operation.name == "read" => Ok(()),
+            Err(error) if refused && error.kind() == ErrorKind::Poisoned => Ok(()),
+            other => Err(format!("after {error:?} the second try answers {other:?}")),
+        }
+    }
+
+    fn fail(&self, nth: usize, errno: Errno, forever: bool) -> usize {
+        let mut session = self.begin();
+        let mut fault = Fault::any(&self.root, errno).nth(nth);
+        if forever {
+            fault = fault.forever();
+        }
+        if errno == Errno::NOSPC {
+            fault = fault.short_writes();
+        }
+        let armed = arm(fault);
+        let result = (self.operation.act)(&mut session);
+        let fired = armed.fired();
+        let mut outcome = Ok(());
+        let mut last = result;
+        if forever {
+            drop(session);
+            drop(armed);
+        } else {
+            drop(armed);
+            if let (Err(error), true, 1) = (&last, session.store.is_some() && self.operation.open, nth % 2) {
+                outcome = self.try_again(&mut session, error);
+                if error.kind() != ErrorKind::Indeterminate {
+                    last = Ok(());
+                }
+            }
+            drop(session);
+        }
+        let outcome = outcome.and_then(|()| self.judge(Some(&last)));
+        if let Err(why) = outcome {
+            let how = if forever { "for ever" } else { "once" };
+            panic!("{}: point {nth}, {errno:?} {how}, answer {last:?}: {why}", self.operation.name);
+        }
+        fired
+    }
+
+    /// A process of its own is killed at a point.
+    fn die(&self, nth: usize) {
+        self.template.put(&self.root);
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "store::tests::sweep::a_process_that_is_killed_at_a_point"])
+            .env("ORLOP_SWEEP_ROOT", &self.root)
+            .env("ORLOP_SWEEP_OPERATION", self.operation.name)
+            .env("ORLOP_SWEEP_POINT", nth.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(9), "{}: point {nth} was not reached", self.operation.name);
+        if let Err(why) = self.judge(None) {
+            panic!("{}: killed at point {nth}: {why}", self.operation.name);
+        }
+    }
+}
+
+#[test]
+#[ignore = "the child of the sweep"]
+fn a_process_that_is_killed_at_a_point() {
+    let Some(root) = std::env::var_os("ORLOP_SWEEP_ROOT") else { return };
+    let variable = |name: &str| std::env::var(format!("ORLOP_SWEEP_{name}")).unwrap();
+    let operation = OPERATIONS.iter().find(|known| known.name == variable("OPERATION")).unwrap();
+    let mut session = Session { root: root.into(), store: None };
+    if operation.open {
+        session.store = Some(options().open(&session.root).unwrap());
+        (operation.prepare)(&mut session).unwrap();
+    }
+    let _armed = arm(Fault::exit(&session.root).nth(variable("POINT").parse().unwrap()));
+    (operation.act)(&mut session).unwrap();
+}
+
+/// Kills of a process for each operation.
+const KILLS: usize = 4;
+
+fn sweep(name: &str) {
+    let full = std::env::var("ORLOP_SWEEP").is_ok_and(|value| value == "full");
+    let operation = OPERATIONS.iter().find(|known| known.name == name).unwrap();
+    let sweep = Sweep::new(operation);
+    let mut session = sweep.begin();
+    let armed = arm(Fault::any(&sweep.root, Errno::IO).nth(usize::MAX));
+    (operation.act)(&mut session).unwrap();
+    let points = armed.seen();
+    drop((session, armed));
+    assert!(points > 0, "{name} passes no fault point");
+    let others = [Errno::NOSPC, Errno::MFILE, Errno::ACCESS, Errno::INTR];
+    let (mut cases, mut fired) = (0, 0);
+    for nth in 1..=points {
+        let turn = &others[nth % others.len()..=nth % others.len()];
+        for errno in std::iter::once(&Errno::IO).chain(if full { &others[..] } else { turn }) {
+            for forever in [false, true] {
+                if forever && !full && *errno != Errno::IO {
+                    continue;
+                }
+                cases += 1;
+                fired += usize::from(sweep.fail(nth, *errno, forever) > 0);
+            }
+        }
+    }
+    assert!(fired * 20 >= cases * 19, "{name}: of {cases} faults only {fired} came to pass");
+    let step = if full { 1 } else { points.div_ceil(KILLS) };
+    for nth in (1..=points).step_by(step) {
+        sweep.die(nth);
+    }
+}
+
+macro_rules! sweeps {
+    ($($test:ident $name:literal)*) => {
+        $(#[test] fn $test() { sweep($name) })*
+
+        #[test]
+        fn every_operation_is_swept() {
+            let swept = [$($name),*];
+            assert_eq!(OPERATIONS.iter().map(|operation| operation.name).collect::<Vec<_>>(), swept);
+        }
+    };
+}
+
+sweeps! {
+    one "one"
+    large "large"
+    batch "batch"
+    many "many"
+    submit "submit"
+    attach "attach"
+    tag "tag"
+    untag "untag"
+    remove "remove"
+    delete "delete"
+    read "read"
+    file "file"
+    publish "publish"
+    merge "merge"
+    close "close"
+    create "create"
+    adopt "adopt"
+    open "open"
+    recover "recover"
+    take_in "take in"
+    rebuild "rebuild"
+    read_only "read only"
+    plain "plain"
+}
