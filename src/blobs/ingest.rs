@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +17,18 @@ use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Descriptor;
 use crate::sys::fault::{self, Call};
-use crate::sys::{self, TempFile};
+use crate::sys::{self, How, TempFile};
 
 /// Beyond so many bytes a thread of its own writes.
 const PIPE_FROM: u64 = 8 * 1024 * 1024;
+
+/// Watches content on its way in: told how many bytes are done, it says whether to go on.
+pub(crate) type Observer<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// The observer of content that nobody watches.
+pub(crate) fn unobserved(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 /// What content must turn out to be. What is None is not checked.
 #[non_exhaustive]
@@ -251,7 +260,12 @@ impl Ingest {
     /// # Errors
     ///
     /// As [`Ingest::append`]; `Io` when the source fails.
-    pub fn append_from(&mut self, mut source: impl Read) -> Result<u64> {
+    pub fn append_from(&mut self, source: impl Read) -> Result<u64> {
+        self.append_observed(source, &mut unobserved)
+    }
+
+    /// As [`Ingest::append_from`], watched: `Interrupted` when the observer says so.
+    pub(crate) fn append_observed(&mut self, mut source: impl Read, observer: Observer<'_>) -> Result<u64> {
         let start = self.size;
         // Little content must not cost a large buffer; a reader that has more gets one.
         let mut buffer = vec![0; 16 * 1024];
@@ -260,6 +274,10 @@ impl Ingest {
                 Ok(0) => return Ok(self.size - start),
                 Ok(read) => {
                     self.append(buffer.get(..read).unwrap_or_default())?;
+                    if observer(self.size - start).is_break() {
+                        self.sink = Sink::Failed;
+                        return Err(stopped());
+                    }
                     if read == buffer.len() && buffer.len() < BUFFER {
                         buffer = vec![0; BUFFER];
                     }
@@ -306,13 +324,27 @@ impl Ingest {
     /// private file, and that is hashed: a source that changes meanwhile does no harm.
     ///
     /// `Invalid` when it is no regular file, `NotFound` when there is none.
-    pub(crate) fn take_path(self, path: &Path, expected: &Expected) -> Result<Content> {
+    ///
+    /// `Interrupted` when the observer says so. Where bytes are copied before they are hashed, each half of the work
+    /// counts for half of them.
+    pub(crate) fn take_path(
+        self,
+        path: &Path,
+        expected: &Expected,
+        observer: Observer<'_>,
+    ) -> Result<Content> {
         let file = sys::open_source(path).map_err(|error| source_error(path, error))?;
-        self.take_file(&file, path, expected)
+        self.take_file(&file, path, expected, observer)
     }
 
     /// As [`Ingest::take_path`], of a file that is open for reading, from its beginning.
-    pub(crate) fn take_file(mut self, file: &File, path: &Path, expected: &Expected) -> Result<Content> {
+    pub(crate) fn take_file(
+        mut self,
+        file: &File,
+        path: &Path,
+        expected: &Expected,
+        observer: Observer<'_>,
+    ) -> Result<Content> {
         check_algorithm(self.algorithm, expected)?;
         let fail = |error| source_error(path, error);
         let stat = sys::Stat::of(file).map_err(fail)?;
@@ -324,20 +356,25 @@ impl Ingest {
             return Err(too_large(limit));
         }
         if stat.size <= self.inline_limit as u64 {
-            self.append_from(At { file, position: 0 })?;
+            self.append_observed(At { file, position: 0 }, observer)?;
             return self.finish(expected);
         }
         let dir = self.blobs.ingest_dir()?;
         let temp = TempFile::create(dir)
             .map_err(|error| Error::io("create a file in the ingest directory", dir.path(), error))?;
-        let copy = |error: io::Error| {
-            if error.kind() == io::ErrorKind::FileTooLarge {
-                return too_large(limit);
-            }
-            Error::io("copy the source into the ingest directory", path, error)
+        let copy = |error: io::Error| match error.kind() {
+            io::ErrorKind::FileTooLarge => too_large(limit),
+            io::ErrorKind::Interrupted => stopped(),
+            _ => Error::io("copy the source into the ingest directory", path, error),
         };
-        temp.fill_from(file, limit).map_err(copy)?;
-        let size = self.hash_private(&temp)?;
+        let (_, how) = temp.fill_from(file, limit, &mut |copied| observer(copied / 2)).map_err(copy)?;
+        let size = match how {
+            How::Cloned => self.hash_private(&temp, observer)?,
+            How::Copied => {
+                let half = stat.size / 2;
+                self.hash_private(&temp, &mut |hashed| observer(half.saturating_add(hashed.div_ceil(2))))?
+            }
+        };
         let digest = self.digester.finish();
         expected.check(digest, size)?;
         Ok(Content { digest, size, body: Body::File(temp) })
@@ -373,16 +410,16 @@ impl Ingest {
             shared = true;
         }
         if !shared {
-            temp.fill_from(file, from.len()).map_err(fail)?;
+            temp.fill_from(file, from.len(), &mut unobserved).map_err(fail)?;
         }
-        let size = self.hash_private(&temp)?;
+        let size = self.hash_private(&temp, &mut unobserved)?;
         let digest = self.digester.finish();
         expected.check(digest, size)?;
         Ok(Content { digest, size, body: Body::File(temp) })
     }
 
     /// Hashes what has been copied. Only this process has it open for writing.
-    fn hash_private(&mut self, temp: &TempFile) -> Result<u64> {
+    fn hash_private(&mut self, temp: &TempFile, observer: Observer<'_>) -> Result<u64> {
         let fail = |error| Error::io("read content in the ingest directory", temp.place().0.path(), error);
         let file = temp.file().ok_or_else(|| fail(io::Error::other("the temporary file is closed")))?;
         let mut buffer = vec![0; BUFFER];
@@ -394,6 +431,9 @@ impl Ingest {
                 Ok(read) => {
                     self.digester.update(buffer.get(..read).unwrap_or_default());
                     position += read as u64;
+                    if observer(position).is_break() {
+                        return Err(stopped());
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(fail(error)),
@@ -456,6 +496,11 @@ fn check_algorithm(algorithm: Algorithm, expected: &Expected) -> Result<()> {
 #[cold]
 fn failed() -> Error {
     Error::new(ErrorKind::Io, "an earlier write of this content failed")
+}
+
+#[cold]
+fn stopped() -> Error {
+    Error::new(ErrorKind::Interrupted, "stopped by the caller; nothing changed")
 }
 
 #[cold]

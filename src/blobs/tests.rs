@@ -316,7 +316,7 @@ fn ingest_refuses_what_was_not_announced_and_leaves_nothing() {
             let by_bytes = Content::from_bytes(SHA, content.clone().into(), &expected).unwrap_err();
             let source = root.path().join("source");
             std::fs::write(&source, &content).unwrap();
-            let by_path = ingest(&blobs).take_path(&source, &expected).unwrap_err();
+            let by_path = ingest(&blobs).take_path(&source, &expected, &mut unobserved).unwrap_err();
             std::fs::remove_file(source).unwrap();
             let by_pieces = take(&blobs, &content, 64 * 1024, &expected).unwrap_err();
             for error in [by_bytes, by_path, by_pieces] {
@@ -344,9 +344,15 @@ fn ingest_stops_at_the_largest_size() {
         assert_eq!(ingest.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Io);
         let source = root.path().join("source");
         std::fs::write(&source, &content).unwrap();
-        assert_eq!(begin().take_path(&source, &Expected::default()).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(
+            begin().take_path(&source, &Expected::default(), &mut unobserved).unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
         std::fs::write(&source, &content[..limit]).unwrap();
-        assert_eq!(begin().take_path(&source, &Expected::default()).unwrap().size, limit as u64);
+        assert_eq!(
+            begin().take_path(&source, &Expected::default(), &mut unobserved).unwrap().size,
+            limit as u64
+        );
         std::fs::remove_file(source).unwrap();
         assert_eq!(files(&root), [""; 0]);
     }
@@ -447,8 +453,9 @@ fn ingest_takes_files_whole_whatever_their_size() {
         // The position of an open handle does not matter.
         let mut file = File::open(&source).unwrap();
         file.seek(SeekFrom::End(0)).unwrap();
-        let by_file = ingest(&blobs).take_file(&file, &source, &Digest::of(&content).into()).unwrap();
-        let by_path = ingest(&blobs).take_path(&source, &Expected::default()).unwrap();
+        let by_file =
+            ingest(&blobs).take_file(&file, &source, &Digest::of(&content).into(), &mut unobserved).unwrap();
+        let by_path = ingest(&blobs).take_path(&source, &Expected::default(), &mut unobserved).unwrap();
         // The private copy counts.
         std::fs::write(&source, "changed").unwrap();
         for taken in [by_file, by_path] {
@@ -460,7 +467,7 @@ fn ingest_takes_files_whole_whatever_their_size() {
     std::fs::write(&source, pattern(5000)).unwrap();
     for call in [Call::CreateTemp, Call::Clone, Call::Read] {
         let armed = arm(Fault::new(call, &root.path().join("ingest"), Errno::DQUOT));
-        let error = ingest(&blobs).take_path(&source, &Expected::default()).unwrap_err();
+        let error = ingest(&blobs).take_path(&source, &Expected::default(), &mut unobserved).unwrap_err();
         assert_eq!((error.kind(), armed.fired()), (ErrorKind::NoSpace, 1));
     }
     assert_eq!(files(&root), [""; 0]);
@@ -475,12 +482,13 @@ fn ingest_refuses_sources_that_are_no_files() {
         (Path::new("/dev/zero"), ErrorKind::Invalid),
         (source.as_path(), ErrorKind::NotFound),
     ] {
-        let error = ingest(&blobs).take_path(path, &Expected::default()).unwrap_err();
+        let error = ingest(&blobs).take_path(path, &Expected::default(), &mut unobserved).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(&format!("path={}", path.display())), "{error}");
     }
     let dir = File::open(root.path()).unwrap();
-    let error = ingest(&blobs).take_file(&dir, root.path(), &Expected::default()).unwrap_err();
+    let error =
+        ingest(&blobs).take_file(&dir, root.path(), &Expected::default(), &mut unobserved).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 

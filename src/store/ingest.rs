@@ -1,13 +1,14 @@
 //! Taking content in: hashed and checked before it is anybody's.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Store;
-use crate::blobs::{BlobReader, Content, Expected, Ingest, Sharing};
+use crate::blobs::{BlobReader, Content, Expected, Ingest, Sharing, unobserved};
 use crate::digest::Algorithm;
 use crate::error::{Error, Result};
 
@@ -71,6 +72,50 @@ impl Store {
     ///
     /// As [`Store::ingest_bytes`]; `NotFound`, `Invalid` for what is not a readable regular file.
     pub fn ingest_file(&self, path: impl AsRef<Path>, expected: &Expected) -> Result<Content> {
-        self.ingest(expected.algorithm())?.take_path(path.as_ref(), expected)
+        self.ingest_file_observed(path, expected, &mut unobserved)
+    }
+
+    /// As [`Store::ingest_reader`], watched: `observer` is told after each piece how many bytes are done, and ends the
+    /// work by answering [`ControlFlow::Break`].
+    ///
+    /// ```
+    /// # fn main() -> orlop::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = orlop::Options::new().create(dir.path().join("images"))?;
+    /// use std::ops::ControlFlow;
+    /// let mut stop_at_once = |_done: u64| ControlFlow::Break(());
+    /// let stopped = store.ingest_reader_observed(&b"content"[..], &Default::default(), &mut stop_at_once);
+    /// assert_eq!(stopped.unwrap_err().kind(), orlop::ErrorKind::Interrupted);
+    /// # store.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_reader`]; `Interrupted` when the observer ends it: nothing is left behind.
+    pub fn ingest_reader_observed(
+        &self,
+        reader: impl Read,
+        expected: &Expected,
+        observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Content> {
+        let mut ingest = self.ingest(expected.algorithm())?;
+        ingest.append_observed(reader, observer)?;
+        ingest.finish(expected)
+    }
+
+    /// As [`Store::ingest_file`], watched as [`Store::ingest_reader_observed`] is. A file is copied and then hashed; each
+    /// of the two counts for half of its bytes, except where the filesystem copies at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_file`]; `Interrupted` when the observer ends it: nothing is left behind.
+    pub fn ingest_file_observed(
+        &self,
+        path: impl AsRef<Path>,
+        expected: &Expected,
+        observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Content> {
+        self.ingest(expected.algorithm())?.take_path(path.as_ref(), expected, observer)
     }
 }

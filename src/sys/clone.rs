@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
@@ -17,20 +18,27 @@ pub(crate) enum How {
     Copied,
 }
 
-const PIECE: usize = 1 << 30;
+/// So much at a time, so that whoever watches is told often enough.
+const PIECE: usize = 16 << 20;
 
 /// Makes the empty file `to` a copy of `from`; answers the number of bytes.
 ///
 /// What is copied while somebody writes into `from` may be a mixture of old and new: the caller hashes the copy.
-/// Stops with `FileTooLarge` beyond `limit` bytes, so that a source that grows for ever does not fill the disk.
-pub(crate) fn clone_or_copy(from: &File, to: &File, limit: u64) -> io::Result<(u64, How)> {
+/// Stops with `FileTooLarge` beyond `limit` bytes, so that a source that grows for ever does not fill the disk, and with
+/// `Interrupted` when `observer`, which is told how many bytes were copied, says so.
+pub(crate) fn clone_or_copy(
+    from: &File,
+    to: &File,
+    limit: u64,
+    observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<(u64, How)> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         let size = Stat::of(to)?.size;
         return if size > limit { Err(too_large()) } else { Ok((size, How::Cloned)) };
     }
-    let size = copy_in_kernel(from, to, limit)?;
+    let size = copy_in_kernel(from, to, limit, observer)?;
     // Some filesystems end early or refuse; reading goes on where the kernel stopped and finds the true end.
-    let size = copy_by_hand(from, to, size, limit)?;
+    let size = copy_by_hand(from, to, size, limit, observer)?;
     Ok((size, How::Copied))
 }
 
@@ -41,7 +49,12 @@ pub(crate) fn may_be_shared(file: &File) -> io::Result<bool> {
     Ok(stat.st_mode & 0o222 == 0 && stat.st_uid == rustix::process::geteuid().as_raw())
 }
 
-fn copy_in_kernel(from: &File, to: &File, limit: u64) -> io::Result<u64> {
+fn copy_in_kernel(
+    from: &File,
+    to: &File,
+    limit: u64,
+    observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<u64> {
     let mut done = 0;
     loop {
         let (mut source, mut target) = (done, done);
@@ -55,13 +68,17 @@ fn copy_in_kernel(from: &File, to: &File, limit: u64) -> io::Result<u64> {
             // Not between these two files: not an error of the copy.
             Err(_) => return Ok(done),
         }
-        if done > limit {
-            return Err(too_large());
-        }
+        check(done, limit, observer)?;
     }
 }
 
-fn copy_by_hand(from: &File, to: &File, mut done: u64, limit: u64) -> io::Result<u64> {
+fn copy_by_hand(
+    from: &File,
+    to: &File,
+    mut done: u64,
+    limit: u64,
+    observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<u64> {
     // Mostly it only has to find the end; a page is little to set aside for that.
     let mut buffer = vec![0; if done == 0 { 256 * 1024 } else { 4096 }];
     loop {
@@ -74,9 +91,17 @@ fn copy_by_hand(from: &File, to: &File, mut done: u64, limit: u64) -> io::Result
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if done > limit {
-            return Err(too_large());
-        }
+        check(done, limit, observer)?;
+    }
+}
+
+fn check(done: u64, limit: u64, observer: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<()> {
+    if done > limit {
+        return Err(too_large());
+    }
+    match observer(done) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
     }
 }
 

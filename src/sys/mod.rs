@@ -17,7 +17,7 @@ mod temp;
 
 pub(crate) use self::atomic::replace;
 pub(crate) use self::clock::now;
-pub(crate) use self::clone::may_be_shared;
+pub(crate) use self::clone::{How, may_be_shared};
 pub(crate) use self::dir::{Dir, Exchanged, Stat, open_source};
 pub(crate) use self::lock::StoreLock;
 pub(crate) use self::map::{Mapped, Mapping};

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -103,10 +104,15 @@ impl TempFile {
     }
 
     /// Fills the file, which is empty, with a copy of `from`, as [`clone_or_copy`] does.
-    pub(crate) fn fill_from(&self, from: &File, limit: u64) -> io::Result<(u64, How)> {
+    pub(crate) fn fill_from(
+        &self,
+        from: &File,
+        limit: u64,
+        observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> io::Result<(u64, How)> {
         let Some(file) = self.file.as_ref() else { return Err(closed()) };
         fault::point(Call::Clone, self.dir.path())?;
-        clone_or_copy(from, file, limit)
+        clone_or_copy(from, file, limit, observer)
     }
 
     /// Makes the file, which is empty, share the blocks of `from`; false where that cannot be.

@@ -19,6 +19,7 @@ mod foreign;
 mod graph;
 mod manifests;
 mod model;
+mod observed;
 mod options;
 mod plain;
 mod publish;
