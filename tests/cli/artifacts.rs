@@ -319,7 +319,7 @@ fn failures_have_codes_and_name_the_value() {
         (2, &["push", "oci:s:v2", "a.txt", "--artifact-type", "notype"], "media_type=notype"),
         (2, &["push", "oci:s:v2", "a.txt", "./a.txt"], "name=a.txt"),
         (2, &["push", "oci:s:v2", &around], &around),
-        (2, &["push", "oci:s:v2", "sub"], "path=sub"),
+        (2, &["push", "oci:s:v2", "a.txt", "--config", "sub"], "path=sub"),
         (2, &["push", "oci:s:v2", "/dev/null"], "path=/dev/null"),
         (2, &["push", "oci:s:v2", "a.txt", "-a", "novalue"], "annotation=novalue"),
         (2, &["push", "oci:s:v2", "a.txt", "-a", "k=1", "-a", "k=2"], "key=k"),

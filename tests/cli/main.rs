@@ -8,7 +8,9 @@
 mod artifacts;
 mod concurrency;
 mod cp;
+mod directories;
 mod integrity;
+mod interrupts;
 mod quirks;
 mod quirks_attached;
 mod quirks_content;

@@ -1,26 +1,31 @@
-//! What push and attach have in common: files become layers, and a manifest that lists them.
+//! What push and attach have in common: files and directories become layers, and a manifest that lists them.
 //!
 //! The manifest is the one that oras writes for the same files, byte for byte, except that a subject is described by
 //! media type, digest and size alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use orlop::oci::{Descriptor, Tag, media_type};
-use orlop::{Batch, Expect, Expected, Repository, Store};
+use orlop::{Batch, Expect, Repository, Store};
 use serde::Serialize;
 
 use crate::args::{flag, option, rest, value, values};
 use crate::content::as_go;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
+use crate::fileref::{check_media_type, check_title, clean, split};
+use crate::interrupt;
 use crate::output::{self, Output};
-use crate::session;
+use crate::progress::Progress;
+use crate::source::{self, NOTHING, Source};
 
 /// The annotation with the path of a file.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 /// The annotation by which oras marks a directory that it packed.
 pub(crate) const UNPACK: &str = "io.deis.oras.content.unpack";
+/// The annotation with the digest of the archive inside a packed directory.
+pub(crate) const UNPACKED_DIGEST: &str = "io.deis.oras.content.digest";
 
 const CREATED: &str = "org.opencontainers.image.created";
 const UNKNOWN_ARTIFACT: &str = "application/vnd.unknown.artifact.v1";
@@ -41,12 +46,24 @@ pub(crate) struct ArtifactArgs {
     annotation: Vec<String>,
     annotation_file: Option<PathBuf>,
     disable_path_validation: bool,
+    stdin_name: String,
+    export_manifest: Option<PathBuf>,
+    image_spec: Option<ImageSpec>,
 }
 
-/// A file and what becomes of it.
+/// The version of the image specification that a manifest is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ImageSpec {
+    V1_0,
+    V1_1,
+}
+
+/// A file or directory and what becomes of it.
 #[derive(Debug)]
 struct Entry {
+    /// As it was given, for people.
     path: PathBuf,
+    source: Source,
     media_type: String,
     annotations: BTreeMap<String, String>,
 }
@@ -60,6 +77,9 @@ pub(crate) struct Plan {
     annotations: BTreeMap<String, String>,
     /// Whether the manifest was given annotations, beside the one with its time.
     is_annotated: bool,
+    /// An image of specification 1.0: its config tells what it is.
+    is_v1_0: bool,
+    export_manifest: Option<PathBuf>,
 }
 
 /// What was stored.
@@ -67,32 +87,48 @@ pub(crate) struct Plan {
 pub(crate) struct Stored {
     /// The manifest, with its artifact type and annotations.
     pub(crate) descriptor: Descriptor,
+    /// How many layers, and how many of them are directories.
     files: usize,
+    directories: usize,
     existed: usize,
     bytes: u64,
+    document: Vec<u8>,
+    export_manifest: Option<PathBuf>,
 }
 
 impl Entry {
-    /// Adds the file to a batch and describes it.
-    fn add(self, store: &Store, repository: &Repository, batch: &mut Batch) -> Result<Descriptor, Failure> {
-        // The size is part of the descriptor, so a file that is being written to is refused.
-        let size = session::metadata(&self.path)?.len();
-        let content = store.ingest_file(&self.path, &Expected::default().with_size(size))?;
-        let mut descriptor = Descriptor::new(self.media_type, batch.push(repository, content)?, size);
-        descriptor.annotations = self.annotations.into_iter().collect();
+    /// Adds the content to a batch and describes it.
+    fn add(
+        self,
+        store: &Store,
+        repository: &Repository,
+        batch: &mut Batch,
+        progress: &mut Progress,
+    ) -> Result<Descriptor, Failure> {
+        progress.begin(&self.path.to_string_lossy());
+        let taken = self.source.take(store, progress)?;
+        interrupt::check(NOTHING)?;
+        let size = taken.content.size();
+        let mut descriptor = Descriptor::new(self.media_type, batch.push(repository, taken.content)?, size);
+        if let Some(digest) = taken.unpacked {
+            descriptor.annotations =
+                [(UNPACK.into(), "true".into()), (UNPACKED_DIGEST.into(), digest.to_string())].into();
+        }
+        descriptor.annotations.extend(self.annotations);
         Ok(descriptor)
     }
 }
 
 impl ArtifactArgs {
-    pub(crate) fn declare() -> [Arg; 6] {
+    pub(crate) fn declare() -> [Arg; 9] {
         let [annotation, annotation_file] = annotation_options();
         [
             rest(
                 "files",
                 "FILE[:MEDIATYPE]",
-                "Files, each with its media type behind the last colon [default: application/vnd.oci.image.layer.v1.tar]; \
-                 a name that has a colon ends with one",
+                "Files and directories, each with its media type behind the last colon \
+                 [default: application/vnd.oci.image.layer.v1.tar, of a directory that with +gzip]; \
+                 a name that has a colon ends with one; - is standard input",
             ),
             option("artifact-type", "TYPE", "What the artifact is, as a media type"),
             option(
@@ -106,7 +142,26 @@ impl ArtifactArgs {
                 "disable-path-validation",
                 "Let files keep absolute paths and paths with `..` as their names",
             ),
+            option("stdin-name", "NAME", "The name of what comes from standard input").default_value("stdin"),
+            option("export-manifest", "FILE", "Write the manifest into this file as well")
+                .value_parser(value_parser!(PathBuf)),
+            // As oras has it. Files are taken in one by one: a disk is no faster for it, and what is stored is the same.
+            option("concurrency", "N", "Accepted and ignored").value_parser(value_parser!(u16)).hide(true),
         ]
+    }
+
+    /// For push alone: what is attached has a subject, which specification 1.0 does not know.
+    pub(crate) fn image_spec() -> Arg {
+        option(
+            "image-spec",
+            "v1.0|v1.1",
+            "The kind of manifest [default: v1.1, and v1.0 for a config without an artifact type]",
+        )
+        .value_parser(|text: &str| match text {
+            "v1.0" => Ok(ImageSpec::V1_0),
+            "v1.1" => Ok(ImageSpec::V1_1),
+            _ => Err("use v1.0 or v1.1"),
+        })
     }
 
     pub(crate) fn of(matches: &ArgMatches) -> Self {
@@ -117,6 +172,9 @@ impl ArtifactArgs {
             annotation: values(matches, "annotation"),
             annotation_file: value(matches, "annotation-file"),
             disable_path_validation: matches.get_flag("disable-path-validation"),
+            stdin_name: value(matches, "stdin-name").unwrap_or_default(),
+            export_manifest: value(matches, "export-manifest"),
+            image_spec: matches.try_get_one("image-spec").ok().flatten().copied(),
         }
     }
 
@@ -124,10 +182,18 @@ impl ArtifactArgs {
         let mut annotations = annotations(&self.annotation, self.annotation_file.as_deref())?;
         let config = match &self.config {
             Some(argument) => {
-                let (path, media_type) = split(argument, UNKNOWN_CONFIG)?;
+                let (path, media_type) = split(argument)?;
+                let source = Source::of(&path, "", None)?;
+                if source.is_directory() {
+                    return Err(Failure::usage(format!("config is a directory, path={}", path.display()))
+                        .with_hint(
+                            "give a file, as --config config.json:application/vnd.example.config+json",
+                        ));
+                }
                 Some(Entry {
                     path,
-                    media_type,
+                    source,
+                    media_type: media_type.unwrap_or_else(|| UNKNOWN_CONFIG.into()),
                     annotations: annotations.remove(CONFIG_KEY).unwrap_or_default(),
                 })
             }
@@ -136,6 +202,7 @@ impl ArtifactArgs {
         if let Some(artifact_type) = &self.artifact_type {
             check_media_type(artifact_type)?;
         }
+        let is_v1_0 = self.is_v1_0()?;
         let mut manifest = annotations.remove(MANIFEST_KEY).unwrap_or_default();
         let is_annotated = !manifest.is_empty();
         if !manifest.contains_key(CREATED) {
@@ -145,8 +212,16 @@ impl ArtifactArgs {
         for unused in annotations.keys() {
             output.note(format!("annotations of a file that is not pushed, file={unused}"));
         }
-        if let Some(entry) = &config {
-            check_file(&entry.path)?;
+        let stdin = files.iter().chain(&config).filter(|entry| matches!(entry.source, Source::Stdin)).count();
+        if stdin > 1 {
+            return Err(Failure::usage("standard input can be read once, path=-")
+                .with_hint("a file that is called - is `./-`"));
+        }
+        if stdin == 1 {
+            source::check_stdin()?;
+        }
+        for entry in &files {
+            warn_of_links(entry, output);
         }
         Ok(Plan {
             files,
@@ -154,7 +229,27 @@ impl ArtifactArgs {
             artifact_type: self.artifact_type.clone(),
             annotations: manifest,
             is_annotated,
+            is_v1_0,
+            export_manifest: self.export_manifest.clone(),
         })
+    }
+
+    /// As oras has it: a config without an artifact type makes an image of specification 1.0, whose config tells what
+    /// it is.
+    fn is_v1_0(&self) -> Result<bool, Failure> {
+        match (self.image_spec, self.config.is_some(), &self.artifact_type) {
+            (Some(ImageSpec::V1_0), true, Some(artifact_type)) => Err(Failure::usage(format!(
+                "an image of specification 1.0 has a config or an artifact type, artifact_type={artifact_type}"
+            ))
+            .with_hint("leave out one of --config and --artifact-type, or --image-spec v1.0")),
+            (Some(ImageSpec::V1_1), true, None) => {
+                Err(Failure::usage("an artifact of specification 1.1 needs an artifact type, image_spec=v1.1")
+                    .with_hint("say what it is by --artifact-type, or use --image-spec v1.0"))
+            }
+            (spec, has_config, artifact_type) => {
+                Ok(spec == Some(ImageSpec::V1_0) || (has_config && artifact_type.is_none()))
+            }
+        }
     }
 
     fn entries(
@@ -162,21 +257,24 @@ impl ArtifactArgs {
         annotations: &mut BTreeMap<String, BTreeMap<String, String>>,
     ) -> Result<Vec<Entry>, Failure> {
         let mut titles = BTreeSet::new();
+        let time = epoch()?;
         let mut entries = Vec::with_capacity(self.files.len());
         for argument in &self.files {
-            let (path, media_type) = split(argument, media_type::LAYER_TAR)?;
-            check_file(&path)?;
+            let (path, media_type) = split(argument)?;
             let name = path.to_str().unwrap_or_default();
             let mut annotations = annotations.remove(name).unwrap_or_default();
-            let title = annotations.entry(TITLE.into()).or_insert_with(|| clean(&path)).clone();
-            if !self.disable_path_validation {
+            let default = || if source::is_stdin(&path) { self.stdin_name.clone() } else { clean(&path) };
+            let title = annotations.entry(TITLE.into()).or_insert_with(default).clone();
+            let source = Source::of(&path, &title, time)?;
+            if !(self.disable_path_validation || title == "." && source.is_directory()) {
                 check_title(&title)?;
             }
             if !titles.insert(title.clone()) {
                 return Err(Failure::usage(format!("two files have the same name, name={title}"))
                     .with_hint("push them as two artifacts, or rename one by --annotation-file"));
             }
-            entries.push(Entry { path, media_type, annotations });
+            let media_type = media_type.unwrap_or_else(|| source.media_type().into());
+            entries.push(Entry { path, source, media_type, annotations });
         }
         Ok(entries)
     }
@@ -245,6 +343,26 @@ impl Plan {
         self.config.is_some()
     }
 
+    /// Refuses to pack the layout into itself.
+    pub(crate) fn check_outside(&self, layout: &Path) -> Result<(), Failure> {
+        // It need not be there yet.
+        let layout = std::path::absolute(layout).unwrap_or_else(|_| layout.to_owned());
+        let Some(layout) = layout.ancestors().find_map(|path| path.canonicalize().ok()) else {
+            return Ok(());
+        };
+        let directories = self.files.iter().filter(|entry| entry.source.is_directory());
+        for entry in directories {
+            if entry.path.canonicalize().is_ok_and(|path| layout.starts_with(path)) {
+                let (path, layout) = (entry.path.display(), layout.display());
+                return Err(Failure::usage(format!(
+                    "the layout is in the directory that is to be pushed, path={path}, layout={layout}"
+                ))
+                .with_hint("put the layout beside the directory"));
+            }
+        }
+        Ok(())
+    }
+
     /// Stores everything in one batch: after a failure nothing of it is visible.
     pub(crate) fn store(
         self,
@@ -252,32 +370,38 @@ impl Plan {
         repository: &Repository,
         subject: Option<&Descriptor>,
         tags: &[Tag],
+        output: &Output,
     ) -> Result<Stored, Failure> {
         let mut batch = store.batch();
+        let total = self.files.iter().chain(&self.config).map(|entry| entry.source.size()).sum();
+        let mut progress = Progress::new(output.progress(), "Storing", total);
         let mut layers = Vec::with_capacity(self.files.len());
         let mut bytes = 0;
         let files = self.files.len();
+        let directories = self.files.iter().filter(|entry| entry.source.is_directory()).count();
         for entry in self.files {
-            let layer = entry.add(store, repository, &mut batch)?;
+            let layer = entry.add(store, repository, &mut batch, &mut progress)?;
             bytes += layer.size;
             layers.push(layer);
         }
-        let has_config = self.config.is_some();
+        let mut artifact_type = self.artifact_type;
         let config = match self.config {
-            Some(entry) => entry.add(store, repository, &mut batch)?,
+            Some(entry) => entry.add(store, repository, &mut batch, &mut progress)?,
+            None if self.is_v1_0 => {
+                let kind = artifact_type.take().unwrap_or_else(|| UNKNOWN_CONFIG.to_owned());
+                Descriptor::new(kind, orlop::Digest::of(EMPTY), EMPTY.len() as u64)
+            }
             None => empty(),
         };
-        // As oras has it: a config without an artifact type makes an image of specification 1.0, whose config tells
-        // what it is and whose list of layers may be empty; otherwise an empty list has one empty layer.
-        let (artifact_type, is_v1_0) = match self.artifact_type {
-            Some(artifact_type) => (Some(artifact_type), false),
-            None if has_config => (None, true),
-            None => (Some(UNKNOWN_ARTIFACT.to_owned()), false),
-        };
-        if layers.is_empty() && !is_v1_0 {
-            layers.push(empty());
+        drop(progress);
+        // As oras has it: the list of layers of an image of specification 1.0 may be empty, any other has an empty layer.
+        if !self.is_v1_0 {
+            artifact_type.get_or_insert_with(|| UNKNOWN_ARTIFACT.to_owned());
+            if layers.is_empty() {
+                layers.push(empty());
+            }
         }
-        if layers.iter().chain([&config]).any(|descriptor| descriptor.data.is_some()) {
+        if layers.iter().chain([&config]).any(|descriptor| descriptor.digest == orlop::Digest::of(EMPTY)) {
             // Some tools want the file even where the descriptor has its bytes.
             batch.push_bytes(repository, EMPTY)?;
         }
@@ -291,33 +415,54 @@ impl Plan {
                 .map(|subject| Descriptor::new(&*subject.media_type, subject.digest, subject.size)),
             annotations: &self.annotations,
         };
-        let document = serde_json::to_vec(&manifest).map_err(|error| {
-            Failure::new(crate::error::Exit::Other, format!("cannot write the manifest: {error}"))
-        })?;
+        let document = serde_json::to_vec(&manifest)
+            .map_err(|error| Failure::new(Exit::Other, format!("cannot write the manifest: {error}")))?;
         let document = as_go(&document);
         let size = document.len() as u64;
-        let digest = batch.push_manifest(repository, media_type::IMAGE_MANIFEST, document)?;
+        let digest = batch.push_manifest(repository, media_type::IMAGE_MANIFEST, document.clone())?;
         for tag in tags {
             batch.tag(repository, tag, digest, Expect::Any);
         }
+        // From here on it is there, whatever comes.
+        interrupt::check(NOTHING)?;
         let committed = batch.commit()?;
         let existed = committed.pushed.iter().take(files).filter(|pushed| pushed.existed).count();
         let mut descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, digest, size);
         descriptor.artifact_type = artifact_type.or(Some(config.media_type));
         descriptor.annotations = self.annotations.into_iter().collect();
-        Ok(Stored { descriptor, files, existed, bytes })
+        Ok(Stored {
+            descriptor,
+            files,
+            directories,
+            existed,
+            bytes,
+            document,
+            export_manifest: self.export_manifest,
+        })
     }
 }
 
 impl Stored {
     /// How much it was, for people.
     pub(crate) fn summary(&self) -> String {
-        let files = if self.files == 1 { "1 file".to_owned() } else { format!("{} files", self.files) };
+        let files = output::count(self.files - self.directories, self.directories);
         let existed = match self.existed {
             0 => String::new(),
             existed => format!(", {existed} stored already"),
         };
         format!("{files}, {}{existed}", output::size(self.bytes))
+    }
+
+    /// Writes the manifest where --export-manifest wants it.
+    #[expect(clippy::disallowed_methods, reason = "a file of the user, no part of a store")]
+    pub(crate) fn export(&self) -> Result<(), Failure> {
+        let Some(path) = &self.export_manifest else { return Ok(()) };
+        std::fs::write(path, &self.document).map_err(|error| {
+            Failure::io("export the manifest", path, &error).with_hint(format!(
+                "everything else is done; `orlop manifest fetch` gives the manifest, digest={}",
+                self.descriptor.digest
+            ))
+        })
     }
 }
 
@@ -342,127 +487,40 @@ fn empty() -> Descriptor {
     descriptor
 }
 
-/// Splits `FILE[:MEDIATYPE]` at the last colon.
-fn split(argument: &str, default: &str) -> Result<(PathBuf, String), Failure> {
-    let (path, media_type) = match argument.rsplit_once(':') {
-        None => (argument, default),
-        Some((path, "")) => (path, default),
-        Some((path, media_type)) => (path, media_type),
-    };
-    if path.is_empty() {
-        return Err(Failure::usage(format!("argument names no file, argument={argument}")));
-    }
-    check_media_type(media_type).map_err(|failure| {
-        failure.with_hint(format!(
-            "FILE:MEDIATYPE; a colon at the end says that the file is called {argument}: `{argument}:`"
-        ))
-    })?;
-    Ok((path.into(), media_type.into()))
-}
-
-fn check_media_type(value: &str) -> Result<(), Failure> {
-    media_type::validate(media_type::essence(value)).map_err(|error| Failure::usage(error.to_string()))
-}
-
-/// The name that a file keeps in the artifact: its path without `.`, doubled slashes, and `..` behind a name.
-fn clean(path: &Path) -> String {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
-                clean.pop();
-            }
-            Component::ParentDir if clean.is_absolute() => {}
-            other => clean.push(other),
+/// Says which links a pull will refuse.
+fn warn_of_links(entry: &Entry, output: &Output) {
+    let Source::Directory(tree) = &entry.source else { return };
+    let mut left = 0;
+    for (index, path) in tree.leaving().enumerate() {
+        if index < 5 {
+            output.note(format!(
+                "a link leads out of the directory, so that it cannot be pulled, path={}",
+                path.display()
+            ));
+        } else {
+            left += 1;
         }
     }
-    if clean.as_os_str().is_empty() {
-        clean.push(".");
+    if left > 0 {
+        output.note(format!("and {left} further links"));
     }
-    // Arguments are text, so this loses nothing.
-    clean.to_string_lossy().into_owned()
-}
-
-/// Refuses names that a pull would refuse.
-fn check_title(title: &str) -> Result<(), Failure> {
-    match crate::place::Relative::parse(title) {
-        Ok(_) => Ok(()),
-        Err(what) => Err(Failure::usage(format!("name of a file {what}, name={title}")).with_hint(
-            "give a path below this directory; --disable-path-validation keeps the name as it is",
-        )),
-    }
-}
-
-fn check_file(path: &Path) -> Result<(), Failure> {
-    let metadata = session::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(Failure::usage(format!("directories cannot be stored yet, path={}", path.display()))
-            .with_hint("name its files, or pack it: `tar -cf DIR.tar DIR`"));
-    }
-    if !metadata.is_file() {
-        return Err(Failure::usage(format!("not a regular file, path={}", path.display()))
-            .with_hint("write what comes from it into a file first"));
-    }
-    Ok(())
 }
 
 /// The time for the manifest, in UTC: now, or what SOURCE_DATE_EPOCH says for builds that can be repeated.
 #[expect(clippy::disallowed_methods, reason = "this is where the command line tells the time")]
 fn now() -> Result<String, Failure> {
-    let second = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(value) => {
-            value.parse().ok().and_then(|second| jiff::Timestamp::from_second(second).ok()).ok_or_else(
-                || Failure::usage(format!("SOURCE_DATE_EPOCH is not a number of seconds, value={value}")),
-            )?
-        }
-        Err(_) => jiff::Timestamp::now(),
+    let second = match epoch()? {
+        Some(second) => jiff::Timestamp::from_second(second).unwrap_or_default(),
+        None => jiff::Timestamp::now(),
     };
     Ok(second.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests may panic")]
-
-    use super::*;
-
-    #[test]
-    fn names_are_cleaned() {
-        let cases = [
-            ("a", "a"),
-            ("./a", "a"),
-            ("a//b/./c", "a/b/c"),
-            ("a/../b", "b"),
-            ("a/b/../../c", "c"),
-            ("../a", "../a"),
-            ("a/../../b", "../b"),
-            ("/a/../../b", "/b"),
-            (".", "."),
-            ("a/..", "."),
-            ("../../a", "../../a"),
-        ];
-        for (path, name) in cases {
-            assert_eq!(clean(Path::new(path)), name, "{path}");
-        }
-    }
-
-    #[test]
-    fn the_last_colon_begins_the_media_type() {
-        let parts = |argument| {
-            split(argument, "x/y").map(|(path, media_type)| (path.to_str().unwrap().to_owned(), media_type))
-        };
-        let cases = [
-            ("a", "a", "x/y"),
-            ("a:text/plain", "a", "text/plain"),
-            ("a:b:", "a:b", "x/y"),
-            ("a:b:c/d", "a:b", "c/d"),
-            ("a:text/plain;charset=utf-8", "a", "text/plain;charset=utf-8"),
-        ];
-        for (argument, path, media_type) in cases {
-            assert_eq!(parts(argument).unwrap(), (path.to_owned(), media_type.to_owned()), "{argument}");
-        }
-        assert!(parts("a:b").unwrap_err().hint().unwrap().contains("`a:b:`"));
-        assert!(parts(":x/y").unwrap_err().chain().contains("argument=:x/y"));
-    }
+/// The time that stands for now, and for those of packed files, if the user gave one.
+fn epoch() -> Result<Option<i64>, Failure> {
+    let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let second = value.parse().ok().filter(|&second| jiff::Timestamp::from_second(second).is_ok());
+    second
+        .map(Some)
+        .ok_or_else(|| Failure::usage(format!("SOURCE_DATE_EPOCH is not a number of seconds, value={value}")))
 }

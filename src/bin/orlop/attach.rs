@@ -1,31 +1,38 @@
 //! `orlop attach`
 
-use crate::args::{target, target_of, verb};
-use crate::artifact::ArtifactArgs;
+use crate::args::{target, target_of, value, verb};
+use crate::artifact::{ArtifactArgs, Plan, Stored};
 use crate::error::Failure;
 use crate::output::Output;
-use crate::reference::Target;
+use crate::platform::{Wanted, platform_option, select};
+use crate::reference::{Found, Target};
 use crate::session::WriteArgs;
 use crate::view::View;
 use clap::{ArgMatches, Command};
+use orlop::Store;
+use orlop::oci::{Descriptor, RepositoryName};
 
 /// The arguments.
 #[derive(Debug)]
 pub(crate) struct Args {
     target: String,
     artifact: ArtifactArgs,
+    platform: Option<Wanted>,
     write: WriteArgs,
 }
 
 pub(crate) fn command() -> Command {
     verb(
         "attach",
-        "Store files as an artifact that refers to another one",
+        "Store files and directories as an artifact that refers to another one",
         "This is how signatures, SBOMs and scan results belong to what they are about.",
-        "orlop attach oci:app:v1 --artifact-type application/spdx+json sbom.json",
+        "orlop attach oci:app:v1 --artifact-type application/spdx+json sbom.json
+  orlop attach oci:app:v1 --artifact-type application/vnd.example.audit --annotation by=me
+  orlop attach oci:app:v1 --platform linux/arm64 --artifact-type application/vnd.example.scan scan/",
     )
     .arg(target("oci:DIR:REF", "What to attach to"))
     .args(ArtifactArgs::declare())
+    .arg(platform_option())
     .args(WriteArgs::declare())
 }
 
@@ -34,6 +41,7 @@ impl Args {
         Self {
             target: target_of(matches),
             artifact: ArtifactArgs::of(matches),
+            platform: value(matches, "platform"),
             write: WriteArgs::of(matches),
         }
     }
@@ -50,11 +58,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         return Err(Failure::usage(format!("nothing to attach, reference={}", target.shown()))
             .with_hint("name files, or give annotations"));
     }
+    plan.check_outside(target.path())?;
     let writer = args.write.open(&target, output)?;
-    let subject = target.find(&writer.store)?;
-    let stored = plan.store(&writer.store, &subject.repository, Some(&subject.descriptor), &[])?;
-    let (name, subject) = subject.into_parts();
-    writer.close()?;
+    let attached = attach(args, &target, plan, &writer.store, output);
+    // After a signal as well: what other tools read is complete.
+    let closed = writer.close();
+    let (name, subject, stored) = attached?;
+    closed?;
+    stored.export()?;
 
     let view = View::new(target.by_digest(&name, &stored.descriptor.digest), &stored.descriptor);
     output.summary(stored.summary());
@@ -62,4 +73,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let subject = target.by_digest(&name, &subject.digest);
         format!("Attached to {subject}\nArtifactType: {}\nDigest: {}\n", view.kind(), view.digest)
     })
+}
+
+/// Finds what is meant and stores what refers to it; the repository, the subject and what was stored.
+fn attach(
+    args: &Args,
+    target: &Target,
+    plan: Plan,
+    store: &Store,
+    output: &Output,
+) -> Result<(RepositoryName, Descriptor, Stored), Failure> {
+    let found = select(target.find(store)?, args.platform.as_ref(), target)?;
+    let Found { repository, descriptor } = found;
+    let stored = plan.store(store, &repository, Some(&descriptor), &[], output)?;
+    Ok((repository.name().clone(), descriptor, stored))
 }

@@ -213,7 +213,7 @@ fn into_file(path: &Path, from: &mut dyn Read, size: u64, digest: &Digest) -> Re
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let name = Relative::parse(&name)
         .map_err(|what| Failure::usage(format!("name of the file {what}, output={}", path.display())))?;
-    Folder::open(&parent)?.put(&name, from, size, digest, true)
+    Folder::open(&parent)?.put(&name, from, size, digest, true, &mut |_| std::ops::ControlFlow::Continue(()))
 }
 
 fn stream(

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use orlop::{Error, ErrorKind};
 
-/// The exit codes that this program chooses itself. They are part of its interface: never renumber one.
-///
-/// An interrupted run ends by the signal, which shells show as 130.
+/// The exit codes of this program. They are part of its interface: never renumber one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
     /// Failed for a reason that has no code of its own.
@@ -25,6 +23,12 @@ pub(crate) enum Exit {
     Policy = 9,
     /// No space, inodes or quota left.
     NoSpace = 11,
+    /// Stopped by SIGHUP; as a shell shows the end by a signal.
+    HungUp = 129,
+    /// Stopped by SIGINT, mostly Ctrl-C.
+    Interrupted = 130,
+    /// Stopped by SIGTERM.
+    Terminated = 143,
 }
 
 /// Why a command failed.
@@ -101,6 +105,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
         ErrorKind::NotFound => Exit::NotFound,
         ErrorKind::Mismatch | ErrorKind::Corrupt => Exit::Integrity,
         ErrorKind::NoSpace => Exit::NoSpace,
+        ErrorKind::Interrupted => Exit::Interrupted,
         _ => Exit::Other,
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         list_foreign(&store, &target, foreign, &mut listing.tags)?;
     }
     let digests: Vec<_> = listing.rows().map(|row| row.view.digest).collect();
-    output.result(digests, &listing, || table(&listing))
+    output.list(digests, &listing, listing.rows(), || table(&listing))
 }
 
 impl Listing {

@@ -8,6 +8,7 @@ use args::{flag, option, value};
 use error::Failure;
 use output::{Format, Output};
 
+mod archive;
 mod args;
 mod artifact;
 mod attach;
@@ -18,15 +19,20 @@ mod content;
 mod cp;
 mod discover;
 mod error;
+mod fileref;
 mod init;
 mod inspect;
+mod interrupt;
 mod loose;
 mod ls;
 mod manifest;
+mod merge;
 mod output;
+mod pack;
 mod place;
 mod platform;
 mod prefix;
+mod progress;
 mod pull;
 mod push;
 mod rebuild;
@@ -35,7 +41,10 @@ mod repair;
 mod repo;
 mod resolve;
 mod session;
+mod source;
 mod tag;
+mod unpack;
+mod unpack_source;
 mod untag;
 mod verify;
 mod view;
@@ -60,12 +69,13 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(
-            option("format", "text|json|tree", "How to print results")
+            option("format", "text|json|jsonl|tree|table", "How to print results")
                 .global(true)
                 .default_value("text")
                 .value_parser(str::parse::<Format>),
         )
-        .arg(flag("quiet", "Print digests only").short('q').global(true))
+        .arg(flag("quiet", "Print digests only, and no progress").short('q').global(true))
+        .arg(flag("no-tty", "Show progress in plain lines, even on a terminal").global(true))
         // As oras has them: the reference is DIR[:REF] without `oci:`, or a name in the layout that the second names.
         .arg(flag("oci-layout", "The reference is DIR[:REF]").global(true).hide(true))
         .arg(
@@ -95,7 +105,7 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    let result = match command().try_get_matches() {
+    let result = match command().try_get_matches_from(std::env::args_os().map(source::argument)) {
         Ok(matches) => run(&matches),
         Err(answer) => return parser_answer(&answer),
     };
@@ -118,7 +128,12 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             Failure::usage("only discover prints a tree, format=tree").with_hint("use --format text or json")
         );
     }
-    let output = Output::new(format, matches.get_flag("quiet"));
+    if format == Format::Table && verb != "ls" {
+        return Err(
+            Failure::usage("only ls prints a table, format=table").with_hint("use --format text or json")
+        );
+    }
+    let output = Output::new(format, matches.get_flag("quiet"), matches.get_flag("no-tty"));
     match verb {
         "init" => init::run(&init::Args::of(matches), &output),
         "push" => push::run(&push::Args::of(matches), &output),

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::progress::Mode;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,6 +18,10 @@ pub(crate) enum Format {
     Text,
     /// For programs: one JSON document.
     Json,
+    /// For programs: one JSON object a line.
+    Jsonl,
+    /// Columns with a heading (verbs that list; the same as text there).
+    Table,
     /// A tree (discover only; the same as text there).
     Tree,
 }
@@ -28,8 +33,10 @@ impl FromStr for Format {
         match name {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
+            "jsonl" => Ok(Self::Jsonl),
             "tree" => Ok(Self::Tree),
-            _ => Err("use text, json or tree"),
+            "table" => Ok(Self::Table),
+            _ => Err("use text, json, jsonl, tree or table"),
         }
     }
 }
@@ -39,11 +46,33 @@ impl FromStr for Format {
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
+    progress: Mode,
 }
 
 impl Output {
-    pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet }
+    /// Without a terminal, or with `no_tty`, progress is plain lines.
+    pub(crate) fn new(format: Format, quiet: bool, no_tty: bool) -> Self {
+        Self { format, quiet, progress: Mode::of(quiet, no_tty) }
+    }
+
+    /// How progress is shown.
+    pub(crate) fn progress(&self) -> Mode {
+        self.progress
+    }
+
+    /// The result of a verb that lists, as [`Output::result`]; with `--format jsonl` each row is a line.
+    pub(crate) fn list<T: Serialize, R: Serialize>(
+        &self,
+        digests: impl IntoIterator<Item = impl Display>,
+        json: &T,
+        rows: impl IntoIterator<Item = R>,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.format != Format::Jsonl || self.quiet {
+            return self.result(digests, json, text);
+        }
+        let lines: String = rows.into_iter().map(|row| line(&row)).collect::<Result<_, _>>()?;
+        stdout(&lines)
     }
 
     /// Whether results are one JSON document.
@@ -68,11 +97,12 @@ impl Output {
             return stdout(&lines);
         }
         if self.format == Format::Json {
-            let mut document = serde_json::to_string_pretty(json).map_err(|error| {
-                Failure::io("write the result as JSON", Path::new("stdout"), &io::Error::from(error))
-            })?;
+            let mut document = serde_json::to_string_pretty(json).map_err(unwritable)?;
             document.push('\n');
             return stdout(&document);
+        }
+        if self.format == Format::Jsonl {
+            return stdout(&line(json)?);
         }
         stdout(&text().lines().map(|line| format!("{}\n", plain(line))).collect::<String>())
     }
@@ -88,6 +118,15 @@ impl Output {
             stderr(&format!("{}\n", plain(&text.to_string())));
         }
     }
+}
+
+/// JSON on one line.
+fn line<T: Serialize>(json: &T) -> Result<String, Failure> {
+    Ok(serde_json::to_string(json).map_err(unwritable)? + "\n")
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::io("write the result as JSON", Path::new("stdout"), &io::Error::from(error))
 }
 
 /// Text that was made elsewhere and belongs on stdout, such as the help.
@@ -136,6 +175,18 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
         if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     Cow::Owned(shown)
+}
+
+/// So many files and directories, for people.
+pub(crate) fn count(files: usize, directories: usize) -> String {
+    let files_shown = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let directories_shown =
+        if directories == 1 { "1 directory".to_owned() } else { format!("{directories} directories") };
+    match (files, directories) {
+        (_, 0) => files_shown,
+        (0, _) => directories_shown,
+        _ => format!("{files_shown}, {directories_shown}"),
+    }
 }
 
 /// A size for people: exact below a kilobyte, then decimal units with one digit.

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +18,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Exit, Failure};
+use crate::interrupt;
+use crate::unpack::INTERRUPTED;
 
 /// What a directory is opened with on the way down.
-const DIRECTORY: OFlags =
+pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const COPY: usize = 256 * 1024;
 
@@ -57,6 +60,19 @@ impl Relative {
         }
     }
 
+    /// As [`Relative::parse`], of a directory: `.` is the one that it is applied to.
+    pub(crate) fn parse_directory(name: &str) -> Result<Self, &'static str> {
+        if !name.is_empty() && name.split('/').all(|part| part == ".") {
+            return Ok(Self { parents: Vec::new(), name: String::new() });
+        }
+        Self::parse(name.trim_end_matches('/'))
+    }
+
+    /// Whether it is the directory itself.
+    pub(crate) fn is_here(&self) -> bool {
+        self.name.is_empty()
+    }
+
     /// The directories above it, as paths of their own.
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
         (1..=self.parents.len()).filter_map(|len| {
@@ -68,6 +84,16 @@ impl Relative {
     /// The path as text.
     pub(crate) fn shown(&self) -> String {
         self.path().to_string_lossy().into_owned()
+    }
+
+    /// Its last name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All its names, outermost first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.parents.iter().chain([&self.name]).map(String::as_str).filter(|name| !name.is_empty())
     }
 
     fn path(&self) -> PathBuf {
@@ -144,7 +170,8 @@ impl Folder {
         Ok(if digester.finish() == *digest { Present::Same } else { Present::Other })
     }
 
-    /// Writes a file and then gives it its name, over what is there if that is allowed.
+    /// Writes a file and then gives it its name, over what is there if that is allowed. The observer is told how many
+    /// bytes are done, and says whether to go on.
     pub(crate) fn put(
         &self,
         file: &Relative,
@@ -152,13 +179,14 @@ impl Folder {
         size: u64,
         digest: &Digest,
         replace: bool,
+        observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::io("write the file", &self.absolute(file), &error);
         let Some(parent) = self.parent(file, true)? else { return Err(failed(Errno::NOENT.into())) };
         let mut draft = Draft::create(&parent, self.unnamed).map_err(failed)?;
-        copy_checked(from, &mut draft.file, size, digest).map_err(|error| match error {
+        copy_checked(from, &mut draft.file, size, digest, observer).map_err(|error| match error {
             Copy::Failed(error) => failed(error),
-            Copy::Damaged(failure) => failure,
+            Copy::Refused(failure) => failure,
         })?;
         match draft.name(&file.name, replace) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !replace => Err(self.exists(file)),
@@ -168,14 +196,19 @@ impl Folder {
 
     /// The refusal to replace a file.
     pub(crate) fn exists(&self, file: &Relative) -> Failure {
-        Failure::new(Exit::Other, format!("a file is there already, path={}", self.absolute(file).display()))
-            .with_hint(
-                "leave out --keep-old-files to replace it, or pull into another directory with --output",
-            )
+        self.exists_at(&self.absolute(file))
+    }
+
+    /// The same by its path.
+    #[expect(clippy::unused_self, reason = "the path is one in this directory")]
+    pub(crate) fn exists_at(&self, path: &Path) -> Failure {
+        Failure::new(Exit::Other, format!("a file is there already, path={}", path.display())).with_hint(
+            "leave out --keep-old-files to replace it, or pull into another directory with --output",
+        )
     }
 
     /// Opens the directory that a file belongs into. None: it is not there and was not to be made.
-    fn parent(&self, file: &Relative, create: bool) -> Result<Option<OwnedFd>, Failure> {
+    pub(crate) fn parent(&self, file: &Relative, create: bool) -> Result<Option<OwnedFd>, Failure> {
         let mut path = self.path.clone();
         let failed = |path: &Path, errno: Errno| Failure::io("open the directory", path, &errno.into());
         let mut directory =
@@ -195,7 +228,7 @@ impl Folder {
             }
             directory = match next {
                 Ok(next) => next,
-                Err(Errno::LOOP | Errno::NOTDIR) => return Err(blocked(&directory, name, &path)),
+                Err(Errno::LOOP | Errno::NOTDIR) => return Err(blocked(&directory, name.as_ref(), &path)),
                 Err(errno) => return Err(failed(&path, errno)),
             };
         }
@@ -204,7 +237,7 @@ impl Folder {
 }
 
 /// Why something that is no directory stands in the way.
-fn blocked(directory: &OwnedFd, name: &str, path: &Path) -> Failure {
+pub(crate) fn blocked(directory: &OwnedFd, name: &OsStr, path: &Path) -> Failure {
     let path = path.display();
     let is_link = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
@@ -277,17 +310,23 @@ impl Drop for Draft<'_> {
     }
 }
 
-fn temporary_name() -> String {
+pub(crate) fn temporary_name() -> String {
     format!(".orlop-{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
 enum Copy {
     Failed(io::Error),
-    Damaged(Failure),
+    Refused(Failure),
 }
 
 /// Copies content and checks it on the way.
-fn copy_checked(from: &mut dyn Read, to: &mut File, size: u64, digest: &Digest) -> Result<(), Copy> {
+fn copy_checked(
+    from: &mut dyn Read,
+    to: &mut File,
+    size: u64,
+    digest: &Digest,
+    observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<(), Copy> {
     let mut digester = Digester::new(digest.algorithm());
     let mut buffer = vec![0; COPY];
     let mut found = 0;
@@ -305,6 +344,9 @@ fn copy_checked(from: &mut dyn Read, to: &mut File, size: u64, digest: &Digest) 
         }
         digester.update(part);
         to.write_all(part).map_err(Copy::Failed)?;
+        if observer(found).is_break() {
+            return Err(Copy::Refused(interrupt::failure(INTERRUPTED)));
+        }
     }
     let damaged = if found != size {
         let relation = if found < size { "shorter" } else { "longer" };
@@ -316,7 +358,7 @@ fn copy_checked(from: &mut dyn Read, to: &mut File, size: u64, digest: &Digest) 
         }
         format!("content is damaged, digest={digest}, found={actual}")
     };
-    Err(Copy::Damaged(
+    Err(Copy::Refused(
         Failure::new(Exit::Integrity, damaged)
             .with_hint("push the same content again to heal it, or take it from where the layout came from"),
     ))
@@ -365,7 +407,15 @@ mod tests {
     }
 
     fn put(folder: &Folder, name: &str, content: &[u8], replace: bool) -> Result<(), Failure> {
-        folder.put(&relative(name), &mut &*content, content.len() as u64, &Digest::of(content), replace)
+        let go_on = &mut |_| ControlFlow::Continue(());
+        folder.put(
+            &relative(name),
+            &mut &*content,
+            content.len() as u64,
+            &Digest::of(content),
+            replace,
+            go_on,
+        )
     }
 
     fn names(path: &Path) -> Vec<String> {
@@ -390,7 +440,9 @@ mod tests {
 
             let digest = Digest::of(b"good");
             for content in [&b"evil"[..], b"goo", b"goods"] {
-                let failure = folder.put(&relative("a/c"), &mut &*content, 4, &digest, true).unwrap_err();
+                let go_on = &mut |_| ControlFlow::Continue(());
+                let failure =
+                    folder.put(&relative("a/c"), &mut &*content, 4, &digest, true, go_on).unwrap_err();
                 assert_eq!(failure.exit(), Exit::Integrity);
                 assert!(failure.chain().contains(&digest.to_string()), "{}", failure.chain());
             }

@@ -65,7 +65,9 @@ fn machine() -> &'static str {
 impl Wanted {
     fn fits(&self, found: &Platform) -> bool {
         let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        self.0.os == found.os
+        // Attestations stand in an index as manifests for an unknown platform. They are no image of it.
+        found.os != "unknown"
+            && self.0.os == found.os
             && self.0.architecture == found.architecture
             && same(&self.0.variant, &found.variant)
             && same(&self.0.os_version, &found.os_version)
@@ -86,8 +88,12 @@ pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> 
             let platforms = |one: &Successor| one.descriptor.platform.as_deref().cloned();
             let Some(one) = lists.clone().find(|one| platforms(one).is_some_and(|found| wanted.fits(&found)))
             else {
-                let there: Vec<String> =
-                    lists.filter_map(platforms).take(20).map(|one| shown(&one)).collect();
+                let there: Vec<String> = lists
+                    .filter_map(platforms)
+                    .filter(|one| one.os != "unknown")
+                    .take(20)
+                    .map(|one| shown(&one))
+                    .collect();
                 return Err(none("index lists no manifest for the platform").with_hint(format!(
                     "it lists: {}",
                     if there.is_empty() { "none".into() } else { there.join(", ") }
@@ -178,5 +184,6 @@ mod tests {
         assert!(!fits("linux/arm/v7", "linux/arm"));
         assert!(!fits("linux/arm:2", "linux/arm:1"));
         assert!(!fits("linux/arm", "linux/arm64"));
+        assert!(!fits("unknown/unknown", "unknown/unknown"));
     }
 }

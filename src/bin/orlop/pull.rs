@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
-use orlop::Repository;
-use orlop::oci::{Descriptor, Manifest, Role, Successor};
+use orlop::oci::{Descriptor, Manifest, ManifestKind, Role, Successor, media_type};
+use orlop::{Digest, Repository};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
-use crate::artifact::{TITLE, UNPACK};
+use crate::artifact::{TITLE, UNPACK, UNPACKED_DIGEST};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::output::{self, Output};
 use crate::place::{Folder, Present, Relative};
+use crate::platform::{Wanted, platform_option, select};
+use crate::progress::Progress;
 use crate::reference::{Found, Target};
 use crate::session;
+use crate::unpack::{INTERRUPTED, Packed};
 use crate::view::View;
+
+/// A directory that is not much larger than usual unpacks to less than that.
+const UNPACK_FACTOR: u64 = 100;
+const UNPACK_LEAST: u64 = 1_000_000_000;
 
 /// The arguments.
 #[derive(Debug)]
@@ -23,6 +31,11 @@ pub(crate) struct Args {
     target: String,
     output: PathBuf,
     keep_old_files: bool,
+    platform: Option<Wanted>,
+    /// Under which name the config is written, and of which media type it must be.
+    config: Option<(String, Option<String>)>,
+    include_subject: bool,
+    unpack_limit: Option<u64>,
 }
 
 pub(crate) fn command() -> Command {
@@ -30,8 +43,11 @@ pub(crate) fn command() -> Command {
         "pull",
         "Write the files of an artifact into a directory",
         "Every file is checked against its digest and appears whole or not at all, always below the directory. \
-         A file with the same content is left alone.",
-        "orlop pull oci:app:v1 -o restored",
+         A file with the same content is left alone. A packed directory is unpacked beside its place and then moved \
+         there; one that is there already is merged, file by file.",
+        "orlop pull oci:app:v1 -o restored
+  orlop pull oci:app:v1 --keep-old-files
+  orlop pull oci:app:v1 --platform linux/arm64 --config config.json",
     )
     .arg(target("oci:DIR:REF", "The artifact"))
     .arg(
@@ -46,6 +62,23 @@ pub(crate) fn command() -> Command {
             .conflicts_with("overwrite"),
     )
     .arg(flag("overwrite", "Replace files that are there with other content [default]"))
+    .arg(platform_option())
+    .arg(
+        option("config", "PATH[:TYPE]", "Write the config of the manifest as well, if it has this media type")
+            .value_parser(config),
+    )
+    .arg(flag("include-subject", "Pull what the artifact refers to as well, and so on"))
+    .arg(
+        option(
+            "unpack-limit",
+            "SIZE",
+            "How much a packed directory may unpack to, as 500M or 20G \
+             [default: a hundred times its packed size, at least 1G]",
+        )
+        .value_parser(bytes),
+    )
+    // As oras has it.
+    .arg(option("concurrency", "N", "Accepted and ignored").value_parser(value_parser!(u16)).hide(true))
 }
 
 impl Args {
@@ -54,8 +87,43 @@ impl Args {
             target: target_of(matches),
             output: value(matches, "output").unwrap_or_else(|| PathBuf::from(".")),
             keep_old_files: matches.get_flag("keep-old-files"),
+            platform: value(matches, "platform"),
+            config: value(matches, "config"),
+            include_subject: matches.get_flag("include-subject"),
+            unpack_limit: value(matches, "unpack-limit"),
         }
     }
+}
+
+/// `PATH[:TYPE]`
+fn config(text: &str) -> Result<(String, Option<String>), String> {
+    let (path, kind) = match text.rsplit_once(':') {
+        Some((path, kind)) => (path, Some(kind.to_owned()).filter(|kind| !kind.is_empty())),
+        None => (text, None),
+    };
+    match Relative::parse(path) {
+        Ok(_) => Ok((path.to_owned(), kind)),
+        Err(what) => Err(format!("the path of the config {what}; it is below the directory of --output")),
+    }
+}
+
+/// A number of bytes, with a unit behind it or not.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "not a number with k, M, G or T behind it".to_owned())?;
+    let factor = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 1,
+        "k" | "K" | "kB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        "Ki" | "KiB" => 1 << 10,
+        "Mi" | "MiB" => 1 << 20,
+        "Gi" | "GiB" => 1 << 30,
+        "Ti" | "TiB" => 1 << 40,
+        unit => return Err(format!("unknown unit {unit}: use k, M, G or T")),
+    };
+    number.checked_mul(factor).ok_or_else(|| "too many bytes".into())
 }
 
 #[derive(Serialize)]
@@ -72,36 +140,70 @@ struct File {
     view: View,
 }
 
-/// A file that is to be written.
+/// A file or a directory that is to be written.
 struct Item {
     name: Relative,
     descriptor: Descriptor,
+    /// Whether it is a packed directory.
+    is_directory: bool,
     present: Present,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Items {
+    items: Vec<Item>,
+    names: BTreeMap<Relative, (Digest, bool)>,
+    /// Layers that have no name.
+    nameless: usize,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
-    let found = target.find(&store)?;
-    let (mut items, nameless) = items(&manifest(&found, &target)?)?;
-    check_content(&found.repository, &items)?;
-    if nameless > 0 {
-        output.note(format!("layers without a file name were left out, layers={nameless}"));
+    let found = select(target.find(&store)?, args.platform.as_ref(), &target)?;
+    let mut items = collect(args, &found, &target, output)?;
+    check_content(&found.repository, &items.items)?;
+    if items.nameless > 0 {
+        output.note(format!("layers without a file name were left out, layers={}", items.nameless));
     }
     let folder = Folder::open(&args.output)?;
     // Everything that can be refused is refused before the first file is written.
-    for item in &mut items {
+    for item in items.items.iter_mut().filter(|item| !item.is_directory) {
         item.present = folder.look(&item.name, item.descriptor.size, &item.descriptor.digest)?;
         if item.present == Present::Other && args.keep_old_files {
             return Err(folder.exists(&item.name));
         }
     }
-    let mut written = 0;
-    for item in items.iter().filter(|item| item.present != Present::Same) {
-        write(&found.repository, &folder, item, !args.keep_old_files)?;
-        written += 1;
+    let written = write(args, &found.repository, &folder, &items.items, output)?;
+    report(&found, &target, &folder, &items.items, written, output)
+}
+
+/// What the artifact names, and with --include-subject what is named by its subject, and so on.
+fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Result<Items, Failure> {
+    let mut items = Items::default();
+    let first = manifest(&found.repository, &found.descriptor, target)?;
+    if let Some((path, kind)) = &args.config {
+        items.config(&first, path, kind.as_deref(), output)?;
     }
-    report(&found, &target, &folder, &items, written, output)
+    let mut next = Some(first);
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(present) = next.take() {
+        items.add(&present)?;
+        let subject = present.successors().iter().find(|successor| successor.role == Role::Subject);
+        // A subject is named by its digest, so there is no way round; but what is stored may have been damaged.
+        if let Some(subject) =
+            subject.filter(|subject| args.include_subject && seen.insert(subject.descriptor.digest))
+        {
+            let descriptor = subject.descriptor.clone();
+            let is_index = ManifestKind::of(&descriptor.media_type).is_some_and(|kind| kind.is_index());
+            let subject = Found { repository: found.repository.clone(), descriptor };
+            let subject = select(subject, args.platform.as_ref().filter(|_| is_index), target)?;
+            next = Some(manifest(&found.repository, &subject.descriptor, target)?);
+        }
+    }
+    items.check()?;
+    Ok(items)
 }
 
 fn report(
@@ -120,27 +222,28 @@ fn report(
     let digest = found.descriptor.digest;
     let pulled =
         Pulled { reference: target.by_digest(name, &digest), files: items.iter().map(view).collect() };
-    let files = if items.len() == 1 { "1 file".to_owned() } else { format!("{} files", items.len()) };
+    let directories = items.iter().filter(|item| item.is_directory).count();
+    let what = output::count(items.len() - directories, directories);
     let bytes = output::size(items.iter().map(|item| item.descriptor.size).sum());
     let same = match items.len() - written {
         0 => String::new(),
         same => format!(", {same} there already"),
     };
-    output.summary(format!("{files}, {bytes}{same}"));
+    output.summary(format!("{what}, {bytes}{same}"));
     output.result([digest], &pulled, || format!("Pulled {}\nDigest: {digest}\n", target.shown()))
 }
 
 /// Reads the manifest, which must be one that lists files.
-fn manifest(found: &Found, target: &Target) -> Result<Manifest, Failure> {
-    let digest = &found.descriptor.digest;
-    let stored = found.repository.manifest(digest)?.ok_or_else(|| {
+fn manifest(repository: &Repository, descriptor: &Descriptor, target: &Target) -> Result<Manifest, Failure> {
+    let digest = &descriptor.digest;
+    let stored = repository.manifest(digest)?.ok_or_else(|| {
         Failure::new(Exit::Incomplete, format!("the manifest is not in the layout, digest={digest}"))
             .with_hint("take it from where the layout came from")
     })?;
     let manifest = stored.parse()?;
     match manifest.kind() {
         Some(kind) if kind.is_index() => {
-            let mut hint = "pull one of the manifests that it lists".to_owned();
+            let mut hint = "choose by --platform, or pull one of the manifests that it lists".to_owned();
             // An attestation is for no platform, which is how it is told from an image.
             let is_image = |successor: &&Successor| {
                 successor.descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
@@ -148,14 +251,17 @@ fn manifest(found: &Found, target: &Target) -> Result<Manifest, Failure> {
             for (index, successor) in manifest.successors().iter().filter(is_image).take(8).enumerate() {
                 let one = &successor.descriptor;
                 hint.push_str(if index == 0 { ": " } else { ", " });
-                hint.push_str(&target.by_digest(found.repository.name(), &one.digest));
+                hint.push_str(&target.by_digest(repository.name(), &one.digest));
                 if let Some(platform) = &one.platform {
                     hint.push_str(&format!(" ({}/{})", platform.os, platform.architecture));
                 }
             }
             Err(Failure::new(
                 Exit::Other,
-                format!("an index has no files of its own, reference={}", target.shown()),
+                format!(
+                    "an index has no files of its own, reference={}",
+                    target.by_digest(repository.name(), digest)
+                ),
             )
             .with_hint(hint))
         }
@@ -170,37 +276,62 @@ fn manifest(found: &Found, target: &Target) -> Result<Manifest, Failure> {
     }
 }
 
-/// The files that a manifest names, and the number of layers that have no name.
-fn items(manifest: &Manifest) -> Result<(Vec<Item>, usize), Failure> {
-    let mut items: Vec<Item> = Vec::new();
-    let mut names: BTreeMap<Relative, orlop::Digest> = BTreeMap::new();
-    let mut nameless = 0;
-    for successor in manifest.successors() {
-        let descriptor = &successor.descriptor;
-        if !matches!(successor.role, Role::Layer | Role::Blob) {
-            continue;
+impl Items {
+    /// Adds the files that a manifest names.
+    fn add(&mut self, manifest: &Manifest) -> Result<(), Failure> {
+        for successor in manifest.successors() {
+            let descriptor = &successor.descriptor;
+            if !matches!(successor.role, Role::Layer | Role::Blob | Role::Config) {
+                continue;
+            }
+            match descriptor.annotations.get(TITLE).filter(|title| !title.is_empty()) {
+                Some(title) => self.add_one(descriptor, title)?,
+                None if successor.role == Role::Config => {}
+                None => self.nameless += usize::from(descriptor.media_type != media_type::EMPTY),
+            }
         }
-        let Some(title) = descriptor.annotations.get(TITLE).filter(|title| !title.is_empty()) else {
-            nameless += usize::from(descriptor.media_type != orlop::oci::media_type::EMPTY);
-            continue;
+        Ok(())
+    }
+
+    /// Adds the config under a name of its own.
+    fn config(
+        &mut self,
+        manifest: &Manifest,
+        path: &str,
+        kind: Option<&str>,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let config = manifest.successors().iter().find(|successor| successor.role == Role::Config);
+        let Some(config) = config.map(|config| &config.descriptor) else {
+            output.note("the manifest has no config");
+            return Ok(());
         };
-        if descriptor.annotations.get(UNPACK).is_some_and(|value| value == "true") {
-            return Err(Failure::new(
-                Exit::Other,
-                format!("packed directories cannot be unpacked yet, name={title}"),
-            )
-            .with_hint("`oras pull --oci-layout` reads the same directory"));
+        if kind.is_some_and(|kind| kind != config.media_type) {
+            output.note(format!(
+                "the config has another media type and is not written, media_type={}",
+                config.media_type
+            ));
+            return Ok(());
         }
-        let name = Relative::parse(title).map_err(|what| {
+        self.add_one(config, path)
+    }
+
+    fn add_one(&mut self, descriptor: &Descriptor, title: &str) -> Result<(), Failure> {
+        let is_directory = descriptor.annotations.get(UNPACK).is_some_and(|value| value == "true");
+        let parsed = if is_directory { Relative::parse_directory(title) } else { Relative::parse(title) };
+        let name = parsed.map_err(|what| {
             Failure::new(
                 Exit::Policy,
                 format!("name of a file {what}, name={title}, digest={}", descriptor.digest),
             )
             .with_hint("nothing was written: a file never lands outside the directory of --output")
         })?;
-        match names.insert(name.clone(), descriptor.digest) {
-            None => items.push(Item { name, descriptor: descriptor.clone(), present: Present::Nothing }),
-            Some(other) if other == descriptor.digest => {}
+        match self.names.insert(name.clone(), (descriptor.digest, is_directory)) {
+            None => {
+                let descriptor = descriptor.clone();
+                self.items.push(Item { name, descriptor, is_directory, present: Present::Nothing });
+            }
+            Some((other, _)) if other == descriptor.digest => {}
             Some(_) => {
                 return Err(Failure::new(
                     Exit::Policy,
@@ -209,17 +340,23 @@ fn items(manifest: &Manifest) -> Result<(Vec<Item>, usize), Failure> {
                 .with_hint("nothing was written: which of them is meant cannot be told"));
             }
         }
+        Ok(())
     }
-    for name in names.keys() {
-        if let Some(file) = name.ancestors().find(|ancestor| names.contains_key(ancestor)) {
-            return Err(Failure::new(
-                Exit::Policy,
-                format!("a file has the name of a directory, name={}", file.shown()),
-            )
-            .with_hint("nothing was written: the artifact contradicts itself"));
+
+    /// Refuses files that stand in the way of others.
+    fn check(&self) -> Result<(), Failure> {
+        let is_file = |name: &Relative| self.names.get(name).is_some_and(|(_, is_directory)| !is_directory);
+        for name in self.names.keys() {
+            if let Some(file) = name.ancestors().find(is_file) {
+                return Err(Failure::new(
+                    Exit::Policy,
+                    format!("a file has the name of a directory, name={}", file.shown()),
+                )
+                .with_hint("nothing was written: the artifact contradicts itself"));
+            }
         }
+        Ok(())
     }
-    Ok((items, nameless))
 }
 
 /// Refuses before anything is written if content is missing.
@@ -253,10 +390,73 @@ fn check_content(repository: &Repository, items: &[Item]) -> Result<(), Failure>
     .with_hint("nothing was written; take the missing content from where the layout came from"))
 }
 
-fn write(repository: &Repository, folder: &Folder, item: &Item, replace: bool) -> Result<(), Failure> {
+/// Writes what is not there yet; answers how many that were.
+fn write(
+    args: &Args,
+    repository: &Repository,
+    folder: &Folder,
+    items: &[Item],
+    output: &Output,
+) -> Result<usize, Failure> {
+    interrupt::defer();
+    let wanted = || items.iter().filter(|item| item.present != Present::Same);
+    let total = wanted().map(|item| item.descriptor.size).sum();
+    let mut progress = Progress::new(output.progress(), "Writing", Some(total));
+    let mut left_out = 0;
+    for item in wanted() {
+        interrupt::check(INTERRUPTED)?;
+        progress.begin(&item.name.shown());
+        left_out += write_one(args, repository, folder, item, &mut progress)?;
+    }
+    drop(progress);
+    if left_out > 0 {
+        output.note(format!(
+            "devices, FIFOs and the like in a packed directory were left out, entries={left_out}"
+        ));
+    }
+    Ok(wanted().count())
+}
+
+fn write_one(
+    args: &Args,
+    repository: &Repository,
+    folder: &Folder,
+    item: &Item,
+    progress: &mut Progress,
+) -> Result<usize, Failure> {
     let Descriptor { digest, size, .. } = &item.descriptor;
     let mut reader = repository.reader(digest)?.ok_or_else(|| {
         Failure::new(Exit::Incomplete, format!("content is not in the layout, digest={digest}"))
     })?;
-    folder.put(&item.name, &mut reader, *size, digest, replace)
+    let (replace, observer) = (!args.keep_old_files, &mut |done| progress.advance(done));
+    if !item.is_directory {
+        folder.put(&item.name, &mut reader, *size, digest, replace, observer)?;
+        return Ok(0);
+    }
+    let packed = Packed {
+        name: &item.name,
+        digest,
+        size: *size,
+        // As oras has it: what is no digest is none.
+        content: item.descriptor.annotations.get(UNPACKED_DIGEST).and_then(|digest| digest.parse().ok()),
+        limit: args.unpack_limit.unwrap_or_else(|| size.saturating_mul(UNPACK_FACTOR).max(UNPACK_LEAST)),
+    };
+    Ok(folder.unpack(&packed, &mut reader, replace, observer)?.left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        for (text, count) in
+            [("0", 0), ("500M", 500_000_000), ("20G", 20_000_000_000), ("1KiB", 1024), ("7B", 7)]
+        {
+            assert_eq!(bytes(text), Ok(count), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "1X", "18446744073709551615T"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
 }

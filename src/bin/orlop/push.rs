@@ -22,12 +22,17 @@ pub(crate) struct Args {
 pub(crate) fn command() -> Command {
     verb(
         "push",
-        "Store files as an artifact",
-        "The directory becomes a layout if it is none. Files keep their paths as names, and a pull restores them.",
-        "orlop push oci:app:v1 program README.md:text/markdown",
+        "Store files and directories as an artifact",
+        "The directory becomes a layout if it is none. Files keep their paths as names, and a pull restores them. \
+         A directory is packed as oras packs it: a tar archive in gzip, without owners, with the times of the files or \
+         that of SOURCE_DATE_EPOCH.",
+        "orlop push oci:app:v1 program README.md:text/markdown
+  orlop push oci:app:docs/site:v1,latest site/ --artifact-type application/vnd.example.site
+  pg_dump app | orlop push oci:backup:monday -:application/sql --stdin-name app.sql",
     )
     .arg(target("oci:DIR[:[REPOSITORY:]TAG[,TAG...]]", "Where to: a layout, with one or more tags in it"))
     .args(ArtifactArgs::declare())
+    .arg(ArtifactArgs::image_spec())
     .args(WriteArgs::declare())
 }
 
@@ -57,9 +62,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         return Err(Failure::usage(format!("nothing to push, reference={}", target.shown()))
             .with_hint("name files, or say by --artifact-type what an artifact without files is"));
     }
+    plan.check_outside(target.path())?;
     let writer = args.write.create(&target, output)?;
-    let stored = plan.store(&writer.store, &writer.store.repository(&name), None, &tags)?;
-    writer.close()?;
+    let stored = plan.store(&writer.store, &writer.store.repository(&name), None, &tags, output);
+    // After a signal as well: what other tools read is complete.
+    let closed = writer.close();
+    let stored = stored?;
+    closed?;
+    stored.export()?;
 
     let view = View::new(target.by_digest(&name, &stored.descriptor.digest), &stored.descriptor);
     output.summary(stored.summary());

@@ -50,7 +50,8 @@ struct Rebuilt {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
-    let report = args.write.options().rebuild(target.whole()?)?;
+    let path = target.whole()?;
+    let report = args.write.patiently(output, |options| options.rebuild(path))??;
     if let Some(lost) = &report.lost {
         output.note(format!("not all of the old metadata could be read: {lost}"));
     }

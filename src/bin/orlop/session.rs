@@ -1,18 +1,22 @@
 //! Opening and closing stores for the verbs.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use orlop::{ErrorKind, Options, Publish, ReadMode, Report, Store};
 
 use crate::args::{flag, option, value};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::output::Output;
 use crate::reference::{Target, UNPACK, is_archive};
 
 /// How many findings of one kind are printed.
 const NOTES: usize = 10;
+
+/// How long the lock is waited for before signals are looked at.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// What every writing verb can be told.
 #[derive(Debug)]
@@ -58,18 +62,44 @@ impl WriteArgs {
         Options::new().publish(Publish::OnClose).lock_timeout(self.lock_timeout)
     }
 
+    /// Opens something, once no other process holds it. The wait is cut into slices, so that a signal ends it; from now
+    /// on a first signal only stops the work.
+    pub(crate) fn patiently<T>(
+        &self,
+        output: &Output,
+        open: impl Fn(&Options) -> orlop::Result<T>,
+    ) -> Result<orlop::Result<T>, Failure> {
+        interrupt::defer();
+        let start = Instant::now();
+        let mut is_told = false;
+        loop {
+            interrupt::check("nothing was changed")?;
+            let left = self.lock_timeout.saturating_sub(start.elapsed());
+            match open(&self.options().lock_timeout(left.min(SLICE))) {
+                Err(error) if error.kind() == ErrorKind::Locked && left > SLICE => {
+                    if !is_told && start.elapsed() >= Duration::from_secs(1) {
+                        output.note(format!("waiting, {error}"));
+                        is_told = true;
+                    }
+                }
+                result => return Ok(result),
+            }
+        }
+    }
+
     /// Opens a store, and makes the directory one if it is not.
     pub(crate) fn create(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
         let store = if self.plain {
-            self.options().open_plain(target.path()).map_err(|error| match error.kind() {
-                ErrorKind::Conflict => {
-                    Failure::from(error).with_hint("leave out --plain: a store is a complete layout too")
-                }
-                _ => Failure::from(error),
-            })?
+            self.patiently(output, |options| options.open_plain(target.path()))?.map_err(
+                |error| match error.kind() {
+                    ErrorKind::Conflict => {
+                        Failure::from(error).with_hint("leave out --plain: a store is a complete layout too")
+                    }
+                    _ => Failure::from(error),
+                },
+            )?
         } else {
-            self.options()
-                .open_or_create(target.path())
+            self.patiently(output, |options| options.open_or_create(target.path()))?
                 .map_err(|error| archive_hint(error.into(), target))?
         };
         Ok(Writer::new(store, output))
@@ -80,7 +110,7 @@ impl WriteArgs {
         if self.plain {
             return self.create(target, output);
         }
-        Ok(Writer::new(self.options().create(target.path())?, output))
+        Ok(Writer::new(self.patiently(output, |options| options.create(target.path()))??, output))
     }
 
     /// Opens what must exist: a store, or a layout of another tool, which becomes one.

@@ -1,0 +1,122 @@
+//! Signals: the work ends at the next piece, and the layout is what it was.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use orlop::Options;
+
+use crate::support::*;
+
+fn signal(child: &Child, name: &str) {
+    let script = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+}
+
+/// Starts a push from a pipe that never ends, and waits until it is at work.
+fn endless(place: &Place, args: &[&str]) -> (Child, Child) {
+    let mut source = Command::new("cat").arg("/dev/zero").stdout(Stdio::piped()).spawn().unwrap();
+    let pipe = source.stdout.take().unwrap();
+    let mut push = place.command(args);
+    let push = push.stdin(pipe).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while staged(place).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (push, source)
+}
+
+fn end(mut source: Child) {
+    let _ = source.kill();
+    let _ = source.wait();
+}
+
+/// Content in the layout that is nobody's yet.
+fn staged(place: &Place) -> Vec<String> {
+    if !place.path("s").exists() {
+        return Vec::new();
+    }
+    let names = listing(&place.path("s")).into_iter();
+    names.filter(|line| line.contains("/tmp-")).collect()
+}
+
+/// What another tool sees: every file under blobs is what its name says, and what index.json lists is there.
+fn assert_valid(place: &Place, tags: &[&str]) {
+    let index: serde_json::Value = serde_json::from_slice(&fs::read(place.path("s/index.json")).unwrap()).unwrap();
+    let mut listed = Vec::new();
+    for entry in index["manifests"].as_array().unwrap() {
+        let digest = entry["digest"].as_str().unwrap().replace(':', "/");
+        assert!(place.path("s/blobs").join(digest).exists());
+        listed.push(entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(listed, tags);
+    for (name, content) in tree(&place.path("s/blobs/sha256")) {
+        assert_eq!(orlop::Digest::of(&content).encoded().to_string(), name.to_str().unwrap());
+    }
+    assert_eq!(place.ok(&["ls", "-q", "oci:s"]).lines().count(), tags.len());
+}
+
+#[test]
+fn the_first_signal_stops_the_work_and_leaves_nothing() {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let place = Place::with_files();
+        place.push(&["oci:s:v1", "a.txt"]);
+        let (push, source) = endless(&place, &["push", "oci:s:v2", "a.txt", "-"]);
+        signal(&push, name);
+        let output = push.wait_with_output().unwrap();
+        end(source);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(&format!("error: interrupted; nothing was stored, signal=SIG{name}")), "{stderr}");
+        assert_eq!(text(&output.stdout), "");
+        assert_eq!(staged(&place), [""; 0]);
+        assert_valid(&place, &["v1"]);
+    }
+}
+
+/// A pipe that nobody writes into is no reason to wait for ever.
+#[test]
+fn waiting_for_a_pipe_ends() {
+    let place = Place::with_files();
+    place.push(&["oci:s:v1", "a.txt"]);
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let mut push = place.command(&["push", "oci:s:v2", "pipe"]);
+    let push = push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&push, "INT");
+    let output = push.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert_valid(&place, &["v1"]);
+}
+
+#[test]
+fn waiting_for_the_lock_ends() {
+    let place = Place::with_files();
+    let store = Options::new().create(place.path("s")).unwrap();
+    let mut push = place.command(&["push", "oci:s:v1", "a.txt", "--lock-timeout", "10m"]);
+    let push = push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&push, "INT");
+    let start = Instant::now();
+    let output = push.wait_with_output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted; nothing was changed, signal=SIGINT"), "{stderr}");
+    store.close().unwrap();
+}
+
+#[test]
+fn what_was_killed_is_cleared_by_the_next_writer() {
+    let place = Place::with_files();
+    place.push(&["oci:s:v1", "a.txt"]);
+    let (mut push, source) = endless(&place, &["push", "oci:s:v2", "-"]);
+    push.kill().unwrap();
+    push.wait().unwrap();
+    end(source);
+    assert_valid(&place, &["v1"]);
+    place.push(&["oci:s:v3", "a.txt"]);
+    assert_eq!(staged(&place), [""; 0]);
+    assert_valid(&place, &["v1", "v3"]);
+}
