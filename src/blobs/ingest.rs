@@ -367,10 +367,17 @@ impl Ingest {
             io::ErrorKind::Interrupted => stopped(),
             _ => Error::io("copy the source into the ingest directory", path, error),
         };
-        let (_, how) = temp.fill_from(file, limit, &mut |copied| observer(copied / 2)).map_err(copy)?;
-        let size = match how {
-            How::Cloned => self.hash_private(&temp, observer)?,
-            How::Copied => {
+        let filled = temp.fill_from(file, limit, &mut |copied| observer(copied / 2)).map_err(copy)?;
+        let size = match filled {
+            // What is copied here is hashed as it is written: there are filesystems that show a writer other bytes than
+            // they keep.
+            None => {
+                self.sink = Sink::File(temp, Vec::new());
+                self.append_observed(At { file, position: 0 }, observer)?;
+                return self.finish(expected);
+            }
+            Some((_, How::Cloned)) => self.hash_private(&temp, observer)?,
+            Some((_, How::Copied)) => {
                 let half = stat.size / 2;
                 self.hash_private(&temp, &mut |hashed| observer(half.saturating_add(hashed.div_ceil(2))))?
             }
@@ -409,8 +416,10 @@ impl Ingest {
             temp = link;
             shared = true;
         }
-        if !shared {
-            temp.fill_from(file, from.len(), &mut unobserved).map_err(fail)?;
+        if !shared && temp.fill_from(file, from.len(), &mut unobserved).map_err(fail)?.is_none() {
+            self.sink = Sink::File(temp, Vec::new());
+            self.append_from(from.start())?;
+            return self.finish(expected);
         }
         let size = self.hash_private(&temp, &mut unobserved)?;
         let digest = self.digester.finish();

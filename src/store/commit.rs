@@ -110,7 +110,9 @@ impl Core {
         let small = || new.iter().filter(|digest| sources.get(*digest).is_some_and(inline));
         let rows = small().count() as u64;
         let bytes = small().filter_map(|digest| sources.get(digest)).map(Source::size).sum();
-        if !new.is_empty() {
+        let in_place = |digest: &Digest| matches!(sources.get(digest), Some(Source::InPlace { .. }));
+        // A view that only reads writes nothing there.
+        if !new.iter().all(in_place) && self.blobs.ingest_dir().is_ok() {
             self.check_room(rows, bytes)?;
         }
         let reservation = if rows == 0 { None } else { self.journal.reserve(rows, bytes) };

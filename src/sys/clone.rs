@@ -21,7 +21,8 @@ pub(crate) enum How {
 /// So much at a time, so that whoever watches is told often enough.
 const PIECE: usize = 16 << 20;
 
-/// Makes the empty file `to` a copy of `from`; answers the number of bytes.
+/// Makes the empty file `to` a copy of `from`; answers the number of bytes. None, and nothing done, where the system can
+/// neither clone nor copy between these two, as between two filesystems.
 ///
 /// What is copied while somebody writes into `from` may be a mixture of old and new: the caller hashes the copy.
 /// Stops with `FileTooLarge` beyond `limit` bytes, so that a source that grows for ever does not fill the disk, and with
@@ -31,15 +32,18 @@ pub(crate) fn clone_or_copy(
     to: &File,
     limit: u64,
     observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> io::Result<(u64, How)> {
+) -> io::Result<Option<(u64, How)>> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         let size = Stat::of(to)?.size;
-        return if size > limit { Err(too_large()) } else { Ok((size, How::Cloned)) };
+        return if size > limit { Err(too_large()) } else { Ok(Some((size, How::Cloned))) };
     }
     let size = copy_in_kernel(from, to, limit, observer)?;
-    // Some filesystems end early or refuse; reading goes on where the kernel stopped and finds the true end.
+    if size == 0 {
+        return Ok(None);
+    }
+    // Some filesystems end early; reading goes on where the kernel stopped and finds the true end.
     let size = copy_by_hand(from, to, size, limit, observer)?;
-    Ok((size, How::Copied))
+    Ok(Some((size, How::Copied)))
 }
 
 /// Whether a file may be shared by a further name: it is ours, and nobody is meant to write it. Its content is hashed all
@@ -80,7 +84,7 @@ fn copy_by_hand(
     observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> io::Result<u64> {
     // Mostly it only has to find the end; a page is little to set aside for that.
-    let mut buffer = vec![0; if done == 0 { 256 * 1024 } else { 4096 }];
+    let mut buffer = vec![0; 4096];
     loop {
         match from.read_at(&mut buffer, done) {
             Ok(0) => return Ok(done),

@@ -109,7 +109,7 @@ impl TempFile {
         from: &File,
         limit: u64,
         observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> io::Result<(u64, How)> {
+    ) -> io::Result<Option<(u64, How)>> {
         let Some(file) = self.file.as_ref() else { return Err(closed()) };
         fault::point(Call::Clone, self.dir.path())?;
         clone_or_copy(from, file, limit, observer)

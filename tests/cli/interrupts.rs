@@ -43,7 +43,8 @@ fn staged(place: &Place) -> Vec<String> {
 
 /// What another tool sees: every file under blobs is what its name says, and what index.json lists is there.
 fn assert_valid(place: &Place, tags: &[&str]) {
-    let index: serde_json::Value = serde_json::from_slice(&fs::read(place.path("s/index.json")).unwrap()).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(place.path("s/index.json")).unwrap()).unwrap();
     let mut listed = Vec::new();
     for entry in index["manifests"].as_array().unwrap() {
         let digest = entry["digest"].as_str().unwrap().replace(':', "/");
@@ -68,7 +69,10 @@ fn the_first_signal_stops_the_work_and_leaves_nothing() {
         end(source);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{stderr}");
-        assert!(stderr.contains(&format!("error: interrupted; nothing was stored, signal=SIG{name}")), "{stderr}");
+        assert!(
+            stderr.contains(&format!("error: interrupted; nothing was stored, signal=SIG{name}")),
+            "{stderr}"
+        );
         assert_eq!(text(&output.stdout), "");
         assert_eq!(staged(&place), [""; 0]);
         assert_valid(&place, &["v1"]);

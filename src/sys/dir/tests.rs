@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::sys::clone::{How, clone_or_copy};
+use crate::sys::clone::clone_or_copy;
 use crate::sys::fault::{Fault, arm};
 use crate::sys::{TempFile, replace};
 
@@ -266,19 +266,14 @@ fn copies_whole_files_and_stops_at_the_limit() {
     for (name, expected) in [("source", content.as_slice()), ("empty", b"")] {
         let temp = TempFile::create(&dir).unwrap();
         let source = dir.open_file(name).unwrap().unwrap();
-        let (size, how) = temp.fill_from(&source, u64::MAX, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert!(matches!(how, How::Cloned | How::Copied));
-        assert_eq!(size, expected.len() as u64);
+        let filled = temp.fill_from(&source, u64::MAX, &mut |_| ControlFlow::Continue(())).unwrap();
+        // Where the system cannot, nothing is done.
+        let expected = if filled.is_some() { expected } else { b"" };
+        assert_eq!(filled.map_or(0, |(size, _)| size), expected.len() as u64);
         temp.name_as(&dir, "copy", true).unwrap();
         assert_eq!(get(&dir, "copy").unwrap(), expected);
     }
     let target = dir.create_new("target", 0o644).unwrap();
     let error = clone_or_copy(&source, &target, 700_000, &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-    // procfs has files that are longer than their size says.
-    let target = dir.create_new("proc", 0o644).unwrap();
-    let proc = open_source(Path::new("/proc/self/status")).unwrap();
-    let (size, how) = clone_or_copy(&proc, &target, u64::MAX, &mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!(how, How::Copied);
-    assert!(size > 100 && Stat::of(&target).unwrap().size == size);
 }
