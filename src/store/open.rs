@@ -338,6 +338,7 @@ impl Core {
             self.blobs.sync_filesystem().map_err(|error| self.poison(error))?;
         }
         let mut merged = self.publishing.lock();
+        self.finish_interrupted()?;
         let found = self.merge_foreign(if clean { Absence::Remove } else { Absence::Report }, &mut merged)?;
         if !clean || found != IndexFile::Ours {
             self.signals.view_changed();

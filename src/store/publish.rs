@@ -4,17 +4,20 @@
 //! fingerprint is put down as `pending`, the files are exchanged, and what was displaced is looked at: if somebody else
 //! wrote it meanwhile, it is merged. So nothing that the published file reaches is missing, and no edit of others is lost.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
 use super::merge::{Absence, IndexFile, is_held};
+use super::repositories::untagged;
 use super::view_entries::write_entries;
 use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Fingerprint, View, fact};
-use crate::oci::layout::INDEX_FILE;
-use crate::oci::{IndexWriter, LayoutName};
+use crate::oci::layout::{INDEX_FILE, REF_NAME};
+use crate::oci::{IndexWriter, LayoutName, RepositoryName, Tag, read_index};
 use crate::sys::{self, Dir, Exchanged, Stat, TempFile};
 
 /// Names whose base rows are put right under one set of locks.
@@ -37,6 +40,7 @@ impl Core {
 
     /// `merged` is the foreign file that was merged already, if it is still there.
     pub(super) fn publish_locked(&self, merged: &mut Option<Stat>) -> Result<()> {
+        self.finish_interrupted()?;
         let file = self.merge_foreign(Absence::Report, merged)?;
         let changed = self.signals.take_view();
         let snapshot = self.metadata.snapshot();
@@ -53,11 +57,45 @@ impl Core {
             && file == IndexFile::Ours
             && published.is_some_and(|published| published.hash == print.hash)
         {
-            return self.settle_bases(&snapshot);
+            return self.settle_bases(&Published::Snapshot(&snapshot));
         }
-        self.put_in_place(temp, print, published.as_ref(), file)?;
+        self.put_in_place(temp, print, &snapshot, file)?;
         *merged = None;
-        self.settle_bases(&snapshot)
+        Ok(())
+    }
+
+    /// A publish that ended after the exchange: what is pending is what is published. What the names were changed from has to
+    /// be read from it, or the next merge would take our own file for an edit.
+    pub(super) fn finish_interrupted(&self) -> Result<()> {
+        let Some(pending) = self.metadata.view().fingerprint(fact::PENDING)? else { return Ok(()) };
+        if !self.is_there(&pending)? {
+            return Ok(());
+        }
+        let fail = |error| Error::io("read index.json", &self.root, error);
+        let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)? else { return Ok(()) };
+        match Published::of_file(&self.metadata.view(), &file) {
+            Ok(published) => self.settle_bases(&published)?,
+            // Damaged since: it is written anew, and an edit of it would be damaged too.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let mut rows = self.metadata.rows();
+        rows.put_fingerprint(fact::PUBLISHED, &pending);
+        rows.delete_fact(fact::PENDING);
+        self.write(rows)
+    }
+
+    fn is_there(&self, print: &Fingerprint) -> Result<bool> {
+        let fail = |error| Error::io("stat index.json", &self.root, error);
+        let Some(stat) = self.root_dir.stat(INDEX_FILE).map_err(fail)? else { return Ok(false) };
+        if matches(print, &stat) {
+            return Ok(true);
+        }
+        if print.size != stat.size {
+            return Ok(false);
+        }
+        let file = self.root_dir.open_file(INDEX_FILE).map_err(fail)?;
+        file.map_or(Ok(false), |file| Ok(hash_of(&file).map_err(fail)? == print.hash))
     }
 
     /// Writes the view of a snapshot into a private file, synced.
@@ -86,7 +124,7 @@ impl Core {
         &self,
         temp: TempFile,
         print: Fingerprint,
-        published: Option<&Fingerprint>,
+        snapshot: &View<'_>,
         file: IndexFile,
     ) -> Result<()> {
         let mut rows = self.metadata.rows();
@@ -98,8 +136,10 @@ impl Core {
             self.root_dir.sync().map_err(fail).map_err(|error| self.poison(error))?;
         }
         if let Some(displaced) = displaced {
-            self.merge_displaced(&displaced, published, file)?;
+            self.merge_displaced(&displaced, snapshot.fingerprint(fact::PUBLISHED)?.as_ref(), file)?;
         }
+        // Before the fingerprint, whose sync takes them along.
+        self.settle_bases(&Published::Snapshot(snapshot))?;
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PUBLISHED, &print);
         rows.delete_fact(fact::PENDING);
@@ -145,22 +185,22 @@ impl Core {
 
     /// After a publish the base rows of its snapshot have done their duty, but for names that changed since.
     ///
-    /// Not synced, and after a crash in the middle some stay: they can only make an edit look like a conflict.
-    fn settle_bases(&self, snapshot: &View<'_>) -> Result<()> {
+    /// Not synced by themselves: what a crash undoes is settled again from the file.
+    fn settle_bases(&self, published: &Published<'_>) -> Result<()> {
         let mut names: Vec<String> = Vec::new();
-        snapshot.bases(|name, _| {
+        self.metadata.snapshot().bases(|name, _| {
             names.push(name.to_owned());
             if names.len() == BASES {
-                self.settle(snapshot, &std::mem::take(&mut names))?;
+                self.settle(published, &std::mem::take(&mut names))?;
             }
             Ok(super::until(false))
         })?;
-        self.settle(snapshot, &names)
+        self.settle(published, &names)
     }
 
-    fn settle(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+    fn settle(&self, published: &Published<'_>, names: &[String]) -> Result<()> {
         let _settling = self.settling.lock();
-        self.settle_untagged(snapshot, names)?;
+        self.settle_untagged(published, names)?;
         let parsed: Vec<_> = names
             .iter()
             .filter_map(|name| match LayoutName::parse(name) {
@@ -174,9 +214,8 @@ impl Core {
         let live = self.metadata.view();
         let mut rows = self.metadata.rows();
         for (name, repository, tag) in &parsed {
-            let target = |view: &View<'_>| view.tag_in(repository.as_str(), tag.as_str());
-            let published = target(snapshot)?;
-            if target(&live)? == published {
+            let Some(published) = published.target(name, repository, tag)? else { continue };
+            if live.tag_in(repository.as_str(), tag.as_str())? == published {
                 rows.delete_base(name);
             } else {
                 rows.put_base(name, published.as_ref());
@@ -186,7 +225,7 @@ impl Core {
     }
 
     /// The published view has what the snapshot held, so only what was removed since needs its row.
-    fn settle_untagged(&self, snapshot: &View<'_>, names: &[String]) -> Result<()> {
+    fn settle_untagged(&self, published: &Published<'_>, names: &[String]) -> Result<()> {
         let live = self.metadata.view();
         let mut rows = self.metadata.rows();
         for name in names {
@@ -194,7 +233,7 @@ impl Core {
             else {
                 continue;
             };
-            if !is_held(snapshot, &digest)? || is_held(&live, &digest)? {
+            if !published.lists(name, &digest)? || is_held(&live, &digest)? {
                 rows.delete_base(name);
             }
         }
@@ -227,11 +266,59 @@ impl Core {
     }
 }
 
+/// The view that `index.json` has.
+enum Published<'a> {
+    /// That of the snapshot it was written from.
+    Snapshot(&'a View<'a>),
+    /// Read from the file: what it has of the names with a base row; none for those that it lacks.
+    File(BTreeMap<String, Option<Digest>>),
+}
+
+impl Published<'_> {
+    fn of_file(view: &View<'_>, file: &File) -> Result<Self> {
+        let mut names = BTreeMap::new();
+        view.bases(|name, _| {
+            names.insert(name.to_owned(), None);
+            Ok(super::until(false))
+        })?;
+        if !names.is_empty() {
+            read_index(file, &mut |entry| {
+                if let Ok(digest) = entry.digest.parse::<Digest>() {
+                    let name = entry.annotations.get(REF_NAME).cloned();
+                    for name in name.into_iter().chain([untagged(&digest)]) {
+                        if let Some(target) = names.get_mut(&name) {
+                            target.get_or_insert(digest);
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self::File(names))
+    }
+
+    /// What a tag names in it; nothing at all when that is not known.
+    fn target(&self, name: &str, repository: &RepositoryName, tag: &Tag) -> Result<Option<Option<Digest>>> {
+        match self {
+            Self::Snapshot(view) => view.tag_in(repository.as_str(), tag.as_str()).map(Some),
+            Self::File(names) => Ok(names.get(name).copied()),
+        }
+    }
+
+    /// Whether it lists a manifest, by a name or without one.
+    fn lists(&self, name: &str, digest: &Digest) -> Result<bool> {
+        match self {
+            Self::Snapshot(view) => is_held(view, digest),
+            Self::File(names) => Ok(names.get(name).is_none_or(Option::is_some)),
+        }
+    }
+}
+
 fn matches(print: &Fingerprint, stat: &Stat) -> bool {
     print.size == stat.size && print.inode == stat.ino && print.modified == stat.mtime_ns
 }
 
-fn hash_of(mut file: &std::fs::File) -> io::Result<[u8; 32]> {
+fn hash_of(mut file: &File) -> io::Result<[u8; 32]> {
     let mut digester = Digester::new(Algorithm::Sha256);
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -1,115 +1,249 @@
-//! A process that is killed at any moment: what it acknowledged is there, and what it did not is there whole or not at all.
+//! A process that is killed at any moment, while four threads push, tag, remove and delete: what it acknowledged is
+//! there, and what it did not is there whole or not at all.
+//!
+//! `ORLOP_KILLS` says how many times (60 by default), `ORLOP_KILL_SEED` where the chances begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use orlop::{Expect, Options, Publish};
+use orlop::{Digest, ErrorKind, Expect, Options, Publish, Store};
 
 use crate::support::*;
 
-const KILLS: usize = 12;
-const WORKERS: usize = 3;
+const WORKERS: usize = 4;
 
-/// What worker `worker` pushes in step `step`; everything of it is computed anew by the parent.
-fn artifact(worker: usize, round: usize, step: usize) -> Artifact {
-    image(&format!("worker {worker} round {round} step {step}"), 2)
+/// Artifacts of one worker: few, so that content comes and goes and comes again, and the directory stays small.
+const POOL: usize = 24;
+
+/// What a worker does in one step.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Pushes an artifact under a tag and under `latest`, with what is attached to it.
+    Push(usize),
+    Untag(usize),
+    Remove(usize),
+    Delete,
+    Flush,
 }
 
-fn large(worker: usize, round: usize, step: usize) -> Vec<u8> {
-    noise((worker * 1_000_000 + round * 10_000 + step) as u64, 40_000 + step * 100)
+/// One worker's repository as it should be.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Model {
+    tags: BTreeMap<String, Digest>,
+    manifests: BTreeSet<Digest>,
+    blobs: BTreeSet<Digest>,
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Reproducible chances.
+fn chance(seed: u64, round: usize, worker: usize, step: usize) -> usize {
+    let place = (round as u64) << 40 | (worker as u64) << 32 | step as u64;
+    let bytes = noise(seed ^ (place + 1), 64);
+    u32::from_be_bytes(bytes[56..60].try_into().unwrap()) as usize
+}
+
+fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
+    let chance = chance(seed, round, worker, step);
+    let which = chance / 32 % POOL;
+    match chance % 32 {
+        0..20 => Step::Push(which),
+        20..25 => Step::Untag(which),
+        25..29 => Step::Remove(which),
+        29 => Step::Delete,
+        _ => Step::Flush,
+    }
+}
+
+fn name_of(worker: usize) -> String {
+    format!("worker-{worker}")
+}
+
+fn tag_of(which: usize) -> String {
+    format!("t{}", which % 10)
+}
+
+/// An artifact of the pool and what is attached to it: every third with large content, and parts that all workers have.
+fn artifacts(worker: usize, which: usize) -> (Artifact, Artifact, Vec<Vec<u8>>) {
+    let artifact = image(&format!("worker {worker} artifact {which}"), 2);
+    let statement = referrer(&artifact, "application/vnd.example.statement", &format!("{worker} {which}"));
+    let mut loose = vec![format!("shared {}", which % 5).into_bytes()];
+    if which.is_multiple_of(3) {
+        loose.push(noise((worker * POOL + which) as u64 + 1, 40_000 + which * 700));
+    }
+    (artifact, statement, loose)
+}
+
+fn perform(store: &Store, worker: usize, step: Step) {
+    let here = repo(store, &name_of(worker));
+    match step {
+        Step::Push(which) => {
+            let (artifact, statement, loose) = artifacts(worker, which);
+            let mut batch = store.batch();
+            for part in artifact.parts.iter().chain(&statement.parts).chain(&loose) {
+                batch.push_bytes(&here, part.clone()).unwrap();
+            }
+            let digest = batch.push_manifest(&here, artifact.media_type, artifact.bytes.clone()).unwrap();
+            batch.push_manifest(&here, statement.media_type, statement.bytes.clone()).unwrap();
+            batch.tag(&here, &tag(&tag_of(which)), digest, Expect::Any);
+            batch.tag(&here, &tag("latest"), digest, Expect::Any);
+            batch.commit().unwrap();
+        }
+        Step::Untag(which) => drop(here.untag(&tag(&tag_of(which)), Expect::Any).unwrap()),
+        Step::Remove(which) => {
+            let mut batch = store.batch();
+            batch.delete_manifest(&here, &artifacts(worker, which).0.digest());
+            match batch.commit() {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => drop(other.unwrap()),
+            }
+        }
+        Step::Delete => drop(store.delete_repository(&name(&name_of(worker))).unwrap()),
+        Step::Flush => store.flush().unwrap(),
+    }
+}
+
+impl Model {
+    fn after(&self, worker: usize, step: Step) -> Self {
+        let mut model = self.clone();
+        match step {
+            Step::Push(which) => {
+                let (artifact, statement, loose) = artifacts(worker, which);
+                let parts = artifact.parts.iter().chain(&statement.parts).chain(&loose);
+                model.blobs.extend(parts.map(|part| digest_of(part)));
+                model.manifests.extend([artifact.digest(), statement.digest()]);
+                model.tags.insert(tag_of(which), artifact.digest());
+                model.tags.insert("latest".into(), artifact.digest());
+            }
+            Step::Untag(which) => drop(model.tags.remove(&tag_of(which))),
+            Step::Remove(which) => {
+                let digest = artifacts(worker, which).0.digest();
+                model.manifests.remove(&digest);
+                model.tags.retain(|_, target| *target != digest);
+            }
+            Step::Delete => model = Self::default(),
+            Step::Flush => {}
+        }
+        model
+    }
+
+    /// What the store has, read to the last byte.
+    fn found(store: &Store, worker: usize) -> Self {
+        let here = repo(store, &name_of(worker));
+        let manifests = here.manifests(None, 10_000).unwrap().items;
+        let manifests: BTreeSet<Digest> = manifests.into_iter().map(|found| found.digest).collect();
+        let blobs = contents(&here);
+        for digest in manifests.iter().chain(&blobs) {
+            let blob = here.get(digest).unwrap().unwrap();
+            assert_eq!(digest_of(&blob), *digest);
+        }
+        Self { tags: tags(&here).into_iter().collect(), manifests, blobs }
+    }
 }
 
 /// The body of the child process; by itself it has nothing to do.
 #[test]
 fn child_that_is_killed() {
     let Some(root) = std::env::var_os("ORLOP_TEST_KILLED") else { return };
-    let round: usize = std::env::var("ORLOP_TEST_ROUND").unwrap().parse().unwrap();
+    let round = usize::try_from(number("ORLOP_TEST_ROUND", 0)).unwrap();
+    let seed = number("ORLOP_KILL_SEED", 1);
     let store = Options::new().publish(Publish::Interval(Duration::from_millis(5))).open(&root).unwrap();
     thread::scope(|scope| {
         for worker in 0..WORKERS {
-            let store = store.clone();
+            let store = &store;
             scope.spawn(move || {
-                let here = repo(&store, &format!("worker-{worker}"));
                 for step in 0.. {
-                    let artifact = artifact(worker, round, step);
-                    let mut batch = store.batch();
-                    for part in &artifact.parts {
-                        batch.push_bytes(&here, part.clone()).unwrap();
-                    }
-                    if step % 3 == 0 {
-                        batch.push_bytes(&here, large(worker, round, step)).unwrap();
-                    }
-                    let digest =
-                        batch.push_manifest(&here, artifact.media_type, artifact.bytes.clone()).unwrap();
-                    batch.tag(&here, &tag(&format!("r{round}-s{step}")), digest, Expect::Absent);
-                    batch.tag(&here, &tag("latest"), digest, Expect::Any);
-                    batch.commit().unwrap();
-                    if step % 10 == 9 {
-                        store.flush().unwrap();
-                    }
-                    writeln!(std::io::stdout(), "acknowledged {worker} {step}").unwrap();
+                    perform(store, worker, step_of(seed, round, worker, step));
+                    writeln!(std::io::stdout(), "\nacknowledged {worker} {step}").unwrap();
                 }
             });
         }
     });
 }
 
+/// Runs the child for a while; answers how many steps each worker was promised.
+fn killed(root: &Path, round: usize, seed: u64) -> [usize; WORKERS] {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
+        .env("ORLOP_TEST_KILLED", root)
+        .env("ORLOP_TEST_ROUND", round.to_string())
+        .env("ORLOP_KILL_SEED", seed.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(10 + chance(seed, round, WORKERS, 0) as u64 % 250));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+    let mut done = [0; WORKERS];
+    for line in output.lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["acknowledged", worker, step] = words[..] {
+            done[worker.parse::<usize>().unwrap()] = step.parse::<usize>().unwrap() + 1;
+        }
+    }
+    killer.join().unwrap();
+    done
+}
+
+/// Every file under `blobs/` is what it is called.
+fn names_are_hashes(root: &Path) {
+    let Ok(files) = fs::read_dir(root.join("blobs/sha256")) else { return };
+    for file in files {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(sha256(&fs::read(&path).unwrap()), format!("sha256:{name}"));
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
+    let (kills, seed) = (number("ORLOP_KILLS", 60), number("ORLOP_KILL_SEED", 1));
     let (dir, store) = fresh();
     store.close().unwrap();
-    let mut acknowledged: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-    for round in 0..KILLS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
-            .env("ORLOP_TEST_KILLED", dir.root())
-            .env("ORLOP_TEST_ROUND", round.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let killer = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(60 + (round as u64 * 97) % 400));
-            child.kill().unwrap();
-            child.wait().unwrap();
-        });
-        for line in output.lines().map_while(Result::ok) {
-            let words: Vec<&str> = line.split(' ').collect();
-            if let ["acknowledged", worker, step] = words[..] {
-                acknowledged.insert((worker.parse().unwrap(), round), step.parse().unwrap());
-            }
-        }
-        killer.join().unwrap();
-
+    let mut models: [Model; WORKERS] = Default::default();
+    let mut steps = 0;
+    for round in 0..usize::try_from(kills).unwrap() {
+        let done = killed(&dir.root(), round, seed);
         // Before anybody mends anything, another tool finds nothing missing in what is published.
         Layout::sound(&dir.root());
+        names_are_hashes(&dir.root());
         let store = options().open(dir.root()).unwrap();
         assert_eq!(store.reports(), [], "round {round}");
-        for (&(worker, round), &last) in &acknowledged {
-            let here = repo(&store, &format!("worker-{worker}"));
-            // One more than acknowledged may have been committed.
-            for step in 0..=last + 1 {
-                let artifact = artifact(worker, round, step);
-                let found = here.resolve(&tag(&format!("r{round}-s{step}"))).unwrap();
-                assert!(found.is_some() || step > last, "round {round}: worker {worker} lost step {step}");
-                let content = if step % 3 == 0 { Some(large(worker, round, step)) } else { None };
-                for bytes in artifact.blobs().chain(&content) {
-                    let blob = here.get(&digest_of(bytes)).unwrap();
-                    assert_eq!(
-                        blob.is_some(),
-                        found.is_some(),
-                        "round {round}: worker {worker} step {step} is half there"
-                    );
-                    assert!(blob.is_none_or(|blob| blob[..] == bytes[..]));
-                }
+        for (worker, model) in models.iter_mut().enumerate() {
+            for step in 0..done[worker] {
+                *model = model.after(worker, step_of(seed, round, worker, step));
+            }
+            steps += done[worker];
+            let under_way = step_of(seed, round, worker, done[worker]);
+            let found = Model::found(&store, worker);
+            if found != *model {
+                let next = model.after(worker, under_way);
+                assert_eq!(
+                    found, next,
+                    "round {round}: worker {worker} had {model:?} and was at {under_way:?}"
+                );
+                *model = next;
             }
         }
         store.close().unwrap();
-        Layout::sound(&dir.root());
+        let layout = Layout::sound(&dir.root());
+        for (worker, model) in models.iter().enumerate() {
+            for (tag, digest) in &model.tags {
+                let name = format!("{}:{tag}", name_of(worker));
+                assert_eq!(layout.names().get(&name), Some(&digest.to_string()), "round {round}");
+            }
+        }
     }
-    assert!(acknowledged.values().sum::<usize>() > KILLS, "the child did next to nothing: {acknowledged:?}");
+    assert!(steps > usize::try_from(kills).unwrap() * 4, "the child did next to nothing: {steps} steps");
 }

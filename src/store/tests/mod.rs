@@ -13,6 +13,7 @@
 )]
 
 mod artifact;
+mod interrupted;
 mod plain;
 mod powercut;
 mod protocol;

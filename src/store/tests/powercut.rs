@@ -18,7 +18,7 @@ use super::state::{State, check_files, difference, state};
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
-use crate::store::{Expect, Limits, Options, Publish, Repository, Store};
+use crate::store::{Expect, Limits, OnDamage, Options, Publish, Repository, Store};
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
@@ -40,7 +40,9 @@ fn variable(name: &str) -> Option<String> {
 /// Publishes soon, so that the publisher works beside the commits; a small journal, so that it fills up.
 fn options() -> Options {
     let limits = Limits { journal_size: 256 << 10, ..Limits::default() };
-    Options::new().publish(Publish::Interval(Duration::from_millis(15))).limits(limits)
+    let publish = Publish::Interval(Duration::from_millis(15));
+    // After a power cut nothing may have to be rebuilt.
+    Options::new().publish(publish).limits(limits).on_damage(OnDamage::Refuse)
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::artifact::{Artifact, noise};
 use super::plain::{Plain, names_are_hashes};
 use super::state::{State, check_files, difference, state};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Expect, Options, Publish, Repository, Store};
+use crate::store::{Expect, OnDamage, Options, Publish, Repository, Store};
 use crate::sys::fault::{Fault, arm};
 
 /// What the directory is before the operation.
@@ -33,6 +33,8 @@ enum Start {
     Closed,
     /// A store whose process was killed: with a journal, and an older `index.json`.
     Crashed,
+    /// The same with metadata that cannot be read.
+    Damaged,
     /// A store that was closed, and then another tool changed its `index.json`.
     Edited,
 }
@@ -159,6 +161,7 @@ const OPERATIONS: &[Operation] = &[
     on_closed("recover", Start::Crashed, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("take in", Start::Edited, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
+    on_closed("heal", Start::Damaged, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("read only", Start::Crashed, |session| {
         let found = state(&closing().open_read_only(&session.root)?)?;
         assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
@@ -257,10 +260,13 @@ impl Template {
             batch.tag(&here, &tag.parse().unwrap(), digest, Expect::Any);
             batch.commit().unwrap();
         }
-        if start == Start::Crashed {
+        if start == Start::Crashed || start == Start::Damaged {
             store.flush().unwrap();
             let session = Session { root: root.to_path_buf(), store: Some(store) };
             push(&session, &[60, 40_000], false).unwrap();
+            if start == Start::Damaged {
+                fs::write(root.join(".orlop/metadata/CURRENT"), "garbage").unwrap();
+            }
             return Self::take(root);
         }
         store.close().unwrap();
@@ -328,7 +334,9 @@ impl Sweep {
                 ));
             }
         }
-        let opened = match closing().open(root) {
+        let heals = self.operation.start == Start::Damaged;
+        let on_damage = if heals { OnDamage::Rebuild } else { OnDamage::Refuse };
+        let opened = match closing().on_damage(on_damage).open(root) {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.operation.name == "rebuild" => {
                 closing().rebuild(root).map_err(|error| format!("cannot be rebuilt: {error}"))?;
                 closing().open(root)
@@ -521,6 +529,7 @@ sweeps! {
     recover "recover"
     take_in "take in"
     rebuild "rebuild"
+    heal "heal"
     read_only "read only"
     plain "plain"
 }
