@@ -9,6 +9,7 @@ mod artifacts;
 mod concurrency;
 mod cp;
 mod directories;
+mod flags;
 mod integrity;
 mod interrupts;
 mod quirks;

@@ -104,9 +104,7 @@ pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> 
         }
         Some(ManifestKind::ImageManifest | ManifestKind::DockerManifest) => {
             let platform = match manifest.config() {
-                Some(config) if [media_type::IMAGE_CONFIG, DOCKER_CONFIG].contains(&&*config.media_type) => {
-                    of_config(&found.repository, config)?
-                }
+                Some(config) if is_image_config(&config.media_type) => of_config(&found.repository, config)?,
                 _ => None,
             };
             match platform {
@@ -118,6 +116,18 @@ pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> 
         }
         _ => Err(none("manifest is for no platform").with_hint("leave out --platform")),
     }
+}
+
+/// Whether it is an artifact about another one, as a signature is: for no platform itself.
+pub(crate) fn is_about(found: &Found) -> Result<bool, Failure> {
+    let manifest = read(found)?;
+    let is_image = manifest.config().is_some_and(|config| is_image_config(&config.media_type));
+    let is_index = manifest.kind().is_some_and(|kind| kind.is_index());
+    Ok(!is_image && !is_index && manifest.subject().is_some())
+}
+
+fn is_image_config(found: &str) -> bool {
+    [media_type::IMAGE_CONFIG, DOCKER_CONFIG].contains(&found)
 }
 
 /// What a config says that its image runs on, if it says anything.

@@ -14,7 +14,7 @@ use crate::error::{Exit, Failure};
 use crate::interrupt;
 use crate::output::{self, Output};
 use crate::place::{Folder, Present, Relative};
-use crate::platform::{Wanted, platform_option, select};
+use crate::platform::{Wanted, is_about, platform_option, select};
 use crate::progress::Progress;
 use crate::reference::{Found, Target};
 use crate::session;
@@ -161,7 +161,13 @@ struct Items {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
-    let found = select(target.find(&store)?, args.platform.as_ref(), &target)?;
+    let found = target.find(&store)?;
+    // With --include-subject the platform may be for what a signature or the like is about.
+    let found = if args.include_subject && args.platform.is_some() && is_about(&found)? {
+        found
+    } else {
+        select(found, args.platform.as_ref(), &target)?
+    };
     let mut items = collect(args, &found, &target, output)?;
     check_content(&found.repository, &items.items)?;
     if items.nameless > 0 {
@@ -183,6 +189,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Result<Items, Failure> {
     let mut items = Items::default();
     let first = manifest(&found.repository, &found.descriptor, target)?;
+    // Whether what the platform is for is still to come.
+    let mut open = args.include_subject && args.platform.is_some() && is_about(found)?;
     if let Some((path, kind)) = &args.config {
         items.config(&first, path, kind.as_deref(), output)?;
     }
@@ -190,15 +198,15 @@ fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Resu
     let mut seen = std::collections::BTreeSet::new();
     while let Some(present) = next.take() {
         items.add(&present)?;
-        let subject = present.successors().iter().find(|successor| successor.role == Role::Subject);
         // A subject is named by its digest, so there is no way round; but what is stored may have been damaged.
-        if let Some(subject) =
-            subject.filter(|subject| args.include_subject && seen.insert(subject.descriptor.digest))
-        {
-            let descriptor = subject.descriptor.clone();
+        let subject = present.subject().filter(|subject| args.include_subject && seen.insert(subject.digest));
+        if let Some(descriptor) = subject.cloned() {
             let is_index = ManifestKind::of(&descriptor.media_type).is_some_and(|kind| kind.is_index());
             let subject = Found { repository: found.repository.clone(), descriptor };
-            let subject = select(subject, args.platform.as_ref().filter(|_| is_index), target)?;
+            let wanted = args.platform.as_ref();
+            let is_meant = open && !is_about(&subject)?;
+            let subject = select(subject, wanted.filter(|_| is_meant || is_index), target)?;
+            open &= !is_meant;
             next = Some(manifest(&found.repository, &subject.descriptor, target)?);
         }
     }
