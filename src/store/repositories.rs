@@ -152,6 +152,24 @@ impl Core {
         self.write(std::mem::replace(rows, self.metadata.rows()))
     }
 
+    /// The repositories that hold a content or manifest, in byte order of their names; not one that is being deleted.
+    pub(super) fn repositories_of(&self, view: &View<'_>, digest: &Digest) -> Result<Vec<RepositoryName>> {
+        let mut ids = Vec::new();
+        view.holders(digest, |id, _| {
+            ids.push(id);
+            Ok(until(false))
+        })?;
+        ids.dedup();
+        let mut names = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(name) = view.repository_name(id)? {
+                names.push(stored_name(&name)?);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// An id that no repository of this store ever had.
     pub(super) fn new_repository_id(&self) -> Result<RepositoryId> {
         let id = self.next_repository.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,6 @@
 //! Reads of the whole store, for tools that own it.
 
 use super::content::Stat;
-use super::repositories::stored_name;
 use super::repository::Repository;
 use super::{Store, until};
 use crate::blobs::{Blob, BlobReader};
@@ -73,21 +72,8 @@ impl Unscoped {
     ///
     /// `Io`, `Corrupt`.
     pub fn holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
-        let view = self.store.core().metadata.view();
-        let mut ids = Vec::new();
-        view.holders(digest, |id, _| {
-            ids.push(id);
-            Ok(until(false))
-        })?;
-        ids.dedup();
-        let mut names = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(name) = view.repository_name(id)? {
-                names.push(stored_name(&name)?);
-            }
-        }
-        names.sort();
-        Ok(names)
+        let core = self.store.core();
+        core.repositories_of(&core.metadata.view(), digest)
     }
 
     /// The entries of `index.json` whose names are neither a tag nor `repository:tag`, with what they name. They were

@@ -11,7 +11,6 @@ use crate::digest::{Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, View};
 use crate::store::locks::Need;
-use crate::store::repositories::stored_name;
 use crate::store::{Core, until};
 
 /// Contents of one page: what a stopped run does again at most.
@@ -240,27 +239,6 @@ impl Core {
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    pub(super) fn repositories_of(
-        &self,
-        view: &View<'_>,
-        digest: &Digest,
-    ) -> Result<Vec<crate::oci::RepositoryName>> {
-        let mut ids = Vec::new();
-        view.holders(digest, |id, _| {
-            ids.push(id);
-            Ok(until(false))
-        })?;
-        ids.dedup();
-        let mut names = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(name) = view.repository_name(id)? {
-                names.push(stored_name(&name)?);
-            }
-        }
-        names.sort();
-        Ok(names)
     }
 }
 
