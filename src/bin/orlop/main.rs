@@ -14,12 +14,14 @@ mod artifact;
 mod attach;
 mod attached;
 mod blob;
+mod complete;
 mod confirm;
 mod content;
 mod cp;
 mod discover;
 mod error;
 mod fileref;
+mod generate;
 mod init;
 mod inspect;
 mod interrupt;
@@ -101,10 +103,16 @@ fn command() -> Command {
             verify::command(),
             repair::command(),
             rebuild::command(),
+            generate::completion_command(),
+            generate::man_command(),
         ])
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == complete::VERB) {
+        complete::run(std::env::args_os().skip(2));
+        return ExitCode::SUCCESS;
+    }
     let result = match command().try_get_matches_from(std::env::args_os().map(source::argument)) {
         Ok(matches) => run(&matches),
         Err(answer) => return parser_answer(&answer),
@@ -152,6 +160,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "verify" => verify::run(&verify::Args::of(matches), &output),
         "repair" => repair::run(&repair::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
+        "completion" => generate::completion(matches, command()),
+        "man" => generate::man(matches, command(), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),
     }
 }
