@@ -394,9 +394,10 @@ impl Ingest {
         from: &BlobReader,
         sharing: Sharing,
         expected: &Expected,
+        observer: Observer<'_>,
     ) -> Result<Content> {
         let Some(file) = from.file().filter(|_| from.len() > self.inline_limit as u64) else {
-            self.append_from(from.start())?;
+            self.append_observed(from.start(), observer)?;
             return self.finish(expected);
         };
         check_algorithm(self.algorithm, expected)?;
@@ -416,12 +417,20 @@ impl Ingest {
             temp = link;
             shared = true;
         }
-        if !shared && temp.fill_from(file, from.len(), &mut unobserved).map_err(fail)?.is_none() {
-            self.sink = Sink::File(temp, Vec::new());
-            self.append_from(from.start())?;
-            return self.finish(expected);
+        let half = if shared { 0 } else { from.len() / 2 };
+        if !shared {
+            let copy = |error: io::Error| match error.kind() {
+                io::ErrorKind::Interrupted => stopped(),
+                _ => fail(error),
+            };
+            if temp.fill_from(file, from.len(), &mut |copied| observer(copied / 2)).map_err(copy)?.is_none() {
+                self.sink = Sink::File(temp, Vec::new());
+                self.append_observed(from.start(), observer)?;
+                return self.finish(expected);
+            }
         }
-        let size = self.hash_private(&temp, &mut unobserved)?;
+        let counted = |hashed: u64| if half == 0 { hashed } else { half.saturating_add(hashed.div_ceil(2)) };
+        let size = self.hash_private(&temp, &mut |hashed| observer(counted(hashed)))?;
         let digest = self.digester.finish();
         expected.check(digest, size)?;
         Ok(Content { digest, size, body: Body::File(temp) })

@@ -62,8 +62,22 @@ impl Store {
     ///
     /// As [`Store::ingest_bytes`], `Mismatch` also when the other's content is damaged; `Io` when it cannot be read.
     pub fn ingest_from(&self, from: &BlobReader, sharing: Sharing) -> Result<Content> {
+        self.ingest_from_observed(from, sharing, &mut unobserved)
+    }
+
+    /// [`Store::ingest_from`], watched: `observer` is told how many bytes are done, and may stop it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::ingest_from`]; `Interrupted` when the observer says so.
+    pub fn ingest_from_observed(
+        &self,
+        from: &BlobReader,
+        sharing: Sharing,
+        observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Content> {
         let expected = Expected::from(from.digest()).with_size(from.len());
-        self.ingest(expected.algorithm())?.take_reader(from, sharing, &expected)
+        self.ingest(expected.algorithm())?.take_reader(from, sharing, &expected, observer)
     }
 
     /// Takes in a private copy of a local file, by reflink where the filesystem can.

@@ -143,6 +143,8 @@ struct Core {
     verified: content::Verified,
     reports: Mutex<Vec<Report>>,
     lock: Option<StoreLock>,
+    /// Of the directory itself, which keeps writers of plain layouts out.
+    plain_lock: Option<StoreLock>,
     ephemeral: Option<ScratchDir>,
     opened: OpenReport,
 }

@@ -119,13 +119,15 @@ impl Options {
         let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         refuse_network(path)?;
         preflight::check(&root, path)?;
+        let plain = StoreLock::acquire_plain(&root, Some(self.lock_timeout))?;
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         if Format::read(&private)?.is_some() {
             return Err(already(path));
         }
         refuse_half_rebuilt(&private)?;
-        let core = self.assemble(path, root, Some(lock))?;
+        let mut core = self.assemble(path, root, Some(lock))?;
+        core.plain_lock = plain;
         core.recover()?;
         core.write_layout_file()?;
         core.adopt()?;
@@ -150,10 +152,13 @@ impl Options {
     fn open_sound(&self, path: &Path, private: &Dir, rebuilt: Option<RebuildReport>) -> Result<Store> {
         let root = Dir::open_following(path).map_err(|error| Error::io("open the directory", path, error))?;
         let lock = StoreLock::acquire(private, Some(self.lock_timeout))?;
+        // Somebody may still be writing it as the plain layout that it was.
+        let plain = StoreLock::acquire_plain(&root, Some(self.lock_timeout))?;
         let format = read_format(path, private)?;
         format.check(false)?;
         refuse_half_rebuilt(private)?;
         let mut core = self.assemble(path, root, Some(lock))?;
+        core.plain_lock = plain;
         let mut opened = OpenReport { rebuilt, ..OpenReport::default() };
         opened.cleared = core.recover()?;
         (opened.journalled, opened.journalled_bytes) = core.journal.used();
@@ -282,6 +287,7 @@ impl Core {
             verified: content::Verified::new(),
             reports: Mutex::new(Vec::new()),
             lock: None,
+            plain_lock: None,
             ephemeral: None,
             opened: OpenReport::default(),
         }

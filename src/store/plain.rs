@@ -8,7 +8,7 @@ use std::path::Path;
 use super::merge::Absence;
 use super::open::{Place, look};
 use super::options::Options;
-use super::{Core, Store};
+use super::{Core, Store, preflight};
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
@@ -51,12 +51,14 @@ impl Options {
             }
             Place::Layout | Place::Empty | Place::Absent => {}
         }
+        // Nothing has been made yet, so a refusal leaves it as it was.
+        preflight::check(&root, path)?;
         let temporary = ScratchDir::create()
             .map_err(|error| Error::io("make a temporary directory", &std::env::temp_dir(), error))?;
         let metadata = Metadata::open(temporary.path())?;
         let blobs = Blobs::open(&path.join(super::BLOBS), &path.join(PLAIN_INGEST), true)?;
         let mut core = Core::new(self, path, root, blobs, metadata);
-        core.lock = lock;
+        core.plain_lock = lock;
         core.ephemeral = Some(temporary);
         core.recover()?;
         if let Some(damage) = core.index_damage()? {

@@ -101,6 +101,7 @@ impl Options {
             // There is nothing but the files to make it from.
             preflight::check(&root, path)?;
         }
+        let _plain = StoreLock::acquire_plain(&root, Some(self.lock_timeout))?;
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         // Damage of the record is no reason not to rebuild; what a newer version wrote is.

@@ -56,7 +56,7 @@ impl<'a> Repair<'a> {
         self
     }
 
-    /// Has `watch` told of each content before it is brought. If it breaks, the repair ends with `Interrupted`; what was brought
+    /// Has `watch` told of each content before it is brought, and again while it comes. If it breaks, the repair ends with `Interrupted`; what was brought
     /// stays.
     pub fn watch(mut self, watch: impl FnMut(&Digest) -> ControlFlow<()> + 'a) -> Self {
         self.watch = Some(Box::new(watch));
@@ -134,7 +134,13 @@ impl<'a> Repair<'a> {
         }
         let content = match self.source.unscoped().reader(digest) {
             Ok(None) => return Ok(None),
-            Ok(Some(reader)) => self.store.ingest_from(&reader, self.sharing),
+            Ok(Some(reader)) => {
+                let watch = &mut self.watch;
+                self.store.ingest_from_observed(&reader, self.sharing, &mut |_| match watch {
+                    Some(watch) => watch(digest),
+                    None => ControlFlow::Continue(()),
+                })
+            }
             Err(error) => Err(error),
         };
         match content {

@@ -53,8 +53,8 @@ pub struct Copier<'a> {
     known: HashSet<Digest>,
 }
 
-/// Told of every content that is dealt with; may stop the copy.
-type Watch<'a> = Box<dyn FnMut(&Descriptor) -> ControlFlow<()> + 'a>;
+/// Told of every content that is dealt with, and of its bytes that are done; may stop the copy.
+type Watch<'a> = Box<dyn FnMut(&Descriptor, u64) -> ControlFlow<()> + 'a>;
 
 /// What a copy did.
 #[non_exhaustive]
@@ -122,9 +122,10 @@ impl<'a> Copier<'a> {
         self
     }
 
-    /// Has `watch` told of each content before it is dealt with. If it breaks, the copy ends with `Interrupted`.
+    /// Has `watch` told of each content before it is dealt with, and of how many bytes of it are done while it is copied. If it
+    /// breaks, the copy ends with `Interrupted`.
     #[must_use]
-    pub fn watch(mut self, watch: impl FnMut(&Descriptor) -> ControlFlow<()> + 'a) -> Self {
+    pub fn watch(mut self, watch: impl FnMut(&Descriptor, u64) -> ControlFlow<()> + 'a) -> Self {
         self.watch = Some(Box::new(watch));
         self
     }
@@ -337,7 +338,11 @@ impl<'r, 'a> Run<'r, 'a> {
             self.copied.present += 1;
             return Ok(());
         }
-        let content = self.store.ingest_from(&reader, self.with.sharing)?;
+        let (sharing, watch) = (self.with.sharing, &mut self.with.watch);
+        let content = self.store.ingest_from_observed(&reader, sharing, &mut |done| match watch {
+            Some(watch) => watch(descriptor, done),
+            None => ControlFlow::Continue(()),
+        })?;
         self.batch.push(self.with.to, content)?;
         self.copied.copied += 1;
         self.copied.bytes += reader.len();
@@ -389,7 +394,7 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     fn step(&mut self, descriptor: &Descriptor) -> Result<()> {
-        match self.with.watch.as_mut().map(|watch| watch(descriptor)) {
+        match self.with.watch.as_mut().map(|watch| watch(descriptor, 0)) {
             Some(ControlFlow::Break(())) => {
                 Err(Error::new(ErrorKind::Interrupted, "the copy was stopped by its caller"))
             }

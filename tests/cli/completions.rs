@@ -167,8 +167,10 @@ fn every_verb_has_a_manual_page_with_its_example() {
         let help = place.ok(&[verb.as_slice(), &["--help"]].concat());
         let name = [&["orlop"], verb.as_slice()].concat().join("-");
         let page = fs::read_to_string(place.path(&format!("pages/man1/{name}.1"))).unwrap();
-        if let Some((_, verbs)) = help.split_once("\nCommands:\n") {
-            for line in verbs.lines().take_while(|line| !line.is_empty()) {
+        // The first help has its verbs in groups.
+        let listed = help.split_once("\nCommands:\n").or_else(|| help.split_once("\nArtifacts:\n"));
+        if let Some((_, verbs)) = listed {
+            for line in verbs.lines().take_while(|line| *line != "Options:") {
                 let word = line
                     .split_whitespace()
                     .next()

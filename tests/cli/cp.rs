@@ -95,3 +95,17 @@ fn damage_and_absence_are_told_apart() {
     assert_eq!(fs::read(&copy).unwrap(), vec![7; 1_000_000]);
     assert_eq!(place.ok(&["resolve", "oci:c:v1"]).trim(), artifact);
 }
+
+#[test]
+fn names_that_cannot_be_carried_are_told() {
+    let place = Place::new();
+    let mut layout = Layout::new(place.path("a"));
+    layout.artifact("v1", &[(Some("x"), b"1")]);
+    layout.artifact("My Name", &[(Some("x"), b"2")]);
+    let output = place.run(&["cp", "oci:a", "oci:b"]);
+    assert_eq!(output.status.code(), Some(8), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("first=My Name"), "{}", text(&output.stderr));
+    assert_eq!(place.ok(&["ls", "oci:b"]).lines().count(), 2, "what can be carried is there");
+    place.ok(&["cp", "oci:a:My Name", "oci:b:renamed"]);
+    place.ok(&["resolve", "oci:b:renamed"]);
+}

@@ -34,11 +34,9 @@ fn end(mut source: Child) {
 
 /// Content in the layout that is nobody's yet.
 fn staged(place: &Place) -> Vec<String> {
-    if !place.path("s").exists() {
-        return Vec::new();
-    }
-    let names = listing(&place.path("s")).into_iter();
-    names.filter(|line| line.contains("/tmp-")).collect()
+    let entries = fs::read_dir(place.path("s/.orlop/ingest")).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    names.filter(|name| name.starts_with("tmp-")).collect()
 }
 
 /// What another tool sees: every file under blobs is what its name says, and what index.json lists is there.
@@ -123,4 +121,40 @@ fn what_was_killed_is_cleared_by_the_next_writer() {
     place.push(&["oci:s:v3", "a.txt"]);
     assert_eq!(staged(&place), [""; 0]);
     assert_valid(&place, &["v1", "v3"]);
+}
+
+#[test]
+fn an_interrupted_copy_moves_no_tag_and_the_next_one_goes_on() {
+    let place = Place::with_files();
+    // Zeros that take no room: only the time to hash and copy them counts.
+    fs::File::create(place.path("large")).unwrap().set_len(3 << 30).unwrap();
+    place.push(&["oci:from:v2", "large"]);
+    place.push(&["oci:s:v1", "a.txt"]);
+    let mut copy = place.command(&["cp", "--no-link", "oci:from:v2", "oci:s"]);
+    let copy = copy.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while staged(&place).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&copy, "INT");
+    let output = copy.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("error: interrupted; its tags have not moved"), "{stderr}");
+    assert_eq!(staged(&place), [""; 0]);
+    assert_valid(&place, &["v1"]);
+}
+
+#[test]
+fn content_that_is_pushed_alone_stops_too() {
+    let place = Place::with_files();
+    place.push(&["oci:s:v1", "a.txt"]);
+    let (push, source) = endless(&place, &["blob", "push", "oci:s", "-"]);
+    signal(&push, "TERM");
+    let output = push.wait_with_output().unwrap();
+    end(source);
+    assert_eq!(output.status.code(), Some(143), "{}", text(&output.stderr));
+    assert_eq!(staged(&place), [""; 0]);
+    assert_valid(&place, &["v1"]);
 }

@@ -37,3 +37,29 @@ fn the_beginning_of_a_digest_is_enough() {
     place.fails(2, &["blob", "push", &format!("oci:s@{}", short(&hello)), "a.txt"]);
     place.fails(2, &["blob", "delete", "-f", &format!("oci:s@{}", short(&hello))]);
 }
+
+#[test]
+fn a_layout_path_with_a_colon_is_refused() {
+    let place = Place::with_files();
+    for args in [
+        &["push", "--oci-layout-path", "x:y", "v1", "a.txt"][..],
+        &["cp", "--from-oci-layout-path", "x:y", "v1", "oci:z"],
+    ] {
+        let output = place.run(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("x:y"), "{}", text(&output.stderr));
+    }
+    assert!(!place.path("x").exists());
+}
+
+#[test]
+fn a_verb_that_finds_nothing_makes_no_store() {
+    let place = Place::with_files();
+    Layout::new(place.path("l")).artifact("v1", &[(Some("x"), b"1")]);
+    let before = listing(&place.path("l"));
+    place.fails(3, &["tag", "oci:l:none", "v2"]);
+    place.fails(3, &["attach", "oci:l:none", "--artifact-type", "a/b", "a.txt"]);
+    assert_eq!(listing(&place.path("l")), before);
+    place.ok(&["tag", "oci:l:v1", "v2"]);
+    assert!(place.path("l/.orlop").exists());
+}

@@ -176,3 +176,28 @@ fn many_make_one_at_the_same_time() {
     });
     assert_eq!(Layout::sound(&dir.root()).names().len(), 12);
 }
+
+#[test]
+fn a_store_and_a_plain_writer_keep_each_other_out() {
+    let dir = scratch();
+    let plain = options().open_plain(dir.root()).unwrap();
+    fails(options().create(dir.root()), ErrorKind::Locked, &[]);
+    fails(options().open_or_create(dir.root()), ErrorKind::Locked, &[]);
+    assert!(!dir.root().join(".orlop").exists(), "nothing is made beside it");
+    plain.close().unwrap();
+    let store = options().create(dir.root()).unwrap();
+    fails(options().open_plain(dir.root()), ErrorKind::Locked, &[]);
+    store.close().unwrap();
+    fails(options().open_plain(dir.root()), ErrorKind::Conflict, &[]);
+    options().open(dir.root()).unwrap().close().unwrap();
+}
+
+#[test]
+fn a_refusal_leaves_a_layout_as_it_was() {
+    let dir = scratch();
+    plain_layout(&dir.root(), &[(Some("v1"), &image("i", 1))], &[]);
+    fs::write(dir.root().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    let before = tree(&dir.root());
+    fails(options().open_plain(dir.root()), ErrorKind::Unsupported, &["2.0.0"]);
+    assert_eq!(tree(&dir.root()), before);
+}

@@ -58,6 +58,16 @@ pub(crate) fn target_of(matches: &ArgMatches) -> String {
     }
 }
 
+/// An option with the path of a layout. One with a colon could not be told from a layout and a name in it.
+pub(crate) fn layout_path(name: &'static str, help: &'static str) -> Arg {
+    option(name, "DIR", help).value_parser(|path: &str| {
+        if path.contains(':') {
+            return Err("a layout whose path has a colon cannot be named: use another path to it");
+        }
+        Ok(path.to_owned())
+    })
+}
+
 /// A name in a layout, or a digest, as one reference.
 pub(crate) fn in_layout(layout: &str, name: &str) -> String {
     let is_digest = name.split_once(':').is_some_and(|(name, _)| name.parse::<orlop::Algorithm>().is_ok());

@@ -178,6 +178,22 @@ impl ArtifactArgs {
         }
     }
 
+    /// Refuses files before the reference. What begins with `oci:` and is no file is meant as one.
+    pub(crate) fn check_order(&self, target: &str) -> Result<(), Failure> {
+        let is_reference = |text: &&String| {
+            ["oci:", "ocidir://"].iter().any(|scheme| text.starts_with(scheme)) && !Path::new(text).exists()
+        };
+        match self.files.iter().find(is_reference) {
+            Some(reference) if Path::new(target).exists() => {
+                Err(Failure::usage(format!("the reference comes before the files, reference={reference}"))
+                    .with_hint(format!("write {reference} {target}")))
+            }
+            Some(reference) => Err(Failure::usage(format!("more than one reference, reference={reference}"))
+                .with_hint("push to one at a time; `orlop tag` and `orlop cp` do the rest")),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn plan(&self, output: &Output) -> Result<Plan, Failure> {
         let mut annotations = annotations(&self.annotation, self.annotation_file.as_deref())?;
         let config = match &self.config {

@@ -48,6 +48,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    args.artifact.check_order(&args.target)?;
     let target: Target = args.target.parse()?;
     let plan = args.artifact.plan(output)?;
     if !plan.has_artifact_type() {
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             .with_hint("name files, or give annotations"));
     }
     plan.check_outside(target.path())?;
-    let writer = args.write.open(&target, output)?;
+    let writer = args.write.open_to(&target, output)?;
     let attached = attach(args, &target, plan, &writer.store, output);
     // After a signal as well: what other tools read is complete.
     let closed = writer.close();

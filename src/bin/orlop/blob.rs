@@ -11,12 +11,15 @@ use crate::args::{option, target, target_of, value, verb};
 use crate::confirm::{ask, check, force_flag, whole};
 use crate::content::{FetchArgs, descriptor_flag, output_option, pretty_flag, print_descriptor};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::loose;
 use crate::manifest::in_use;
 use crate::output::Output;
 use crate::platform::missing;
+use crate::progress::Progress;
 use crate::reference::{Selector, Target, usage};
 use crate::session::{self, WriteArgs};
+use crate::source::{NOTHING, patient};
 use crate::view::View;
 
 /// What content is of which nothing is known.
@@ -174,10 +177,22 @@ fn push(args: &PushArgs, output: &Output) -> Result<(), Failure> {
     expected.size = args.size;
 
     let writer = args.write.create(&target, output)?;
+    let mut progress = Progress::new(output.progress(), "Storing", args.size);
+    progress.begin(&args.file);
+    let mut watch = |done| progress.advance(done);
     let content = if args.file == "-" {
-        writer.store.ingest_reader(io::stdin().lock(), &expected)?
+        writer.store.ingest_reader_observed(patient(&io::stdin()), &expected, &mut watch)
     } else {
-        writer.store.ingest_file(path, &expected)?
+        writer.store.ingest_file_observed(path, &expected, &mut watch)
+    };
+    drop(progress);
+    // After a signal the store is closed as always.
+    let content = match content {
+        Err(_) if interrupt::is_caught() => {
+            writer.close()?;
+            return Err(interrupt::failure(NOTHING));
+        }
+        other => other?,
     };
     let descriptor = Descriptor::new(&*args.media_type, content.digest(), content.size());
     let mut batch = writer.store.batch();

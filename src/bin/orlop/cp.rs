@@ -6,9 +6,11 @@ use orlop::transfer::{Copied, Copier};
 use orlop::{Digest, ErrorKind, Repository, Sharing, Store};
 use serde::Serialize;
 
-use crate::args::{flag, in_layout, option, target, value, verb};
+use crate::args::{flag, in_layout, layout_path, target, value, verb};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::output::{self, Output, plain};
+use crate::progress::Progress;
 use crate::reference::{Selector, Target, repository_and_tags};
 use crate::session::{self, WriteArgs};
 
@@ -53,8 +55,8 @@ fn declare() -> [Arg; 7] {
         flag("no-verify", "Do not hash what the destination has already; only sizes are compared"),
         flag("from-oci-layout", "The source is DIR[:REF]").hide(true),
         flag("to-oci-layout", "The destination is DIR[:REF]").hide(true),
-        option("from-oci-layout-path", "DIR", "The source is a name in this layout").hide(true),
-        option("to-oci-layout-path", "DIR", "The destination is a name in this layout").hide(true),
+        layout_path("from-oci-layout-path", "The source is a name in this layout").hide(true),
+        layout_path("to-oci-layout-path", "The destination is a name in this layout").hide(true),
     ]
 }
 
@@ -124,11 +126,41 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         bytes: 0,
         absent: Vec::new(),
     };
-    for group in items.chunk_by(|one, other| (&one.from, &one.to) == (&other.from, &other.to)) {
-        copy(args, &source, &writer.store, group, |item, copied| report.add(item, &to, copied))?;
+    let mut outcome = Ok(());
+    {
+        let mut progress = Progress::new(output.progress(), "Copying", None);
+        for group in items.chunk_by(|one, other| (&one.from, &one.to) == (&other.from, &other.to)) {
+            outcome = copy(args, &source, &writer.store, group, &mut progress, |item, copied| {
+                report.add(item, &to, copied)
+            });
+            if outcome.is_err() {
+                break;
+            }
+        }
     }
-    writer.close()?;
-    print(&report, &from, output)
+    // What came before a failure is complete for other tools too.
+    let closed = writer.close();
+    outcome?;
+    closed?;
+    print(&report, &from, output)?;
+    let left =
+        if from.selector == Selector::Layout { source.unscoped().foreign_names()? } else { Vec::new() };
+    match left.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(Failure::new(
+            Exit::Partial,
+            format!(
+                "names that are no [REPOSITORY:]TAG were not carried, names={}, first={}",
+                left.len(),
+                plain(name)
+            ),
+        )
+        .with_hint(format!(
+            "copy them one by one under other names: `orlop cp {}:NAME {}:TAG`",
+            from.layout(),
+            to.layout()
+        ))),
+    }
 }
 
 /// The destination need not exist yet.
@@ -142,16 +174,27 @@ fn copy(
     source: &Store,
     target: &Store,
     items: &[Item],
+    progress: &mut Progress,
     mut done: impl FnMut(&Item, Copied),
 ) -> Result<(), Failure> {
     let Some(first) = items.first() else { return Ok(()) };
     let (from, to) = (source.repository(&first.from), target.repository(&first.to));
     let mut copier =
-        Copier::new(&from, &to).referrers(args.recursive).sharing(args.sharing).verify(args.verify);
+        Copier::new(&from, &to).referrers(args.recursive).sharing(args.sharing).verify(args.verify).watch(
+            |descriptor, bytes| {
+                if bytes == 0 {
+                    progress.begin(&descriptor.digest.to_string());
+                }
+                progress.advance(bytes)
+            },
+        );
     for item in items {
         let copied = copier.copy(&item.digest, &item.tags).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Failure::new(Exit::Incomplete, error.to_string())
                 .with_hint("no tag of it has moved; take what is missing from where the source came from"),
+            ErrorKind::Interrupted => {
+                interrupt::failure("its tags have not moved; the next copy goes on with what came")
+            }
             _ => error.into(),
         })?;
         done(item, copied);
@@ -195,7 +238,7 @@ fn items(source: &Store, from: &Target, to: &Target) -> Result<Vec<Item>, Failur
     Ok(vec![Item { from: name, digest, to, tags }])
 }
 
-/// Every manifest of every repository, those with tags first.
+/// Every manifest of every repository.
 fn everything(source: &Store) -> Result<Vec<Item>, Failure> {
     let mut items = Vec::new();
     let mut names: Vec<RepositoryName> = Vec::new();

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Incomplete = 4,
     /// Content is not what its digest or its size says.
     Integrity = 5,
+    /// Done in part: the rest is named.
+    Partial = 8,
     /// Refused because it would be unsafe.
     Policy = 9,
     /// No space, inodes or quota left.
@@ -63,6 +65,12 @@ impl Failure {
     /// The same failure with advice on what to do next. The more particular advice stands, so it is given first.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// The same failure with other advice, where what fits its kind does not fit the case.
+    pub(crate) fn with_hint_instead(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use args::{flag, option, value};
+use args::{flag, layout_path, option, value};
 use error::Failure;
 use output::{Format, Output};
 
@@ -29,6 +29,7 @@ mod loose;
 mod ls;
 mod manifest;
 mod merge;
+mod near;
 mod output;
 mod pack;
 mod place;
@@ -60,9 +61,52 @@ A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOS
 const EXIT_CODES: &str = "\
 Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
-9 refused as unsafe, 11 no space left, 130 interrupted.";
+8 done in part, 9 refused as unsafe, 11 no space left, \
+129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
+
+/// The verbs by what one wants to do. One that is not listed comes last.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
+    ("References", &["ls", "repo", "resolve", "tag", "untag", "inspect"]),
+    ("Documents and content", &["manifest", "blob"]),
+    ("Layouts", &["init", "verify", "repair", "rebuild"]),
+];
 
 fn command() -> Command {
+    let command = ungrouped();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}Options:\n{{options}}{{after-help}}",
+        grouped(&command)
+    );
+    command.help_template(template)
+}
+
+/// The verbs as the help shows them.
+fn grouped(command: &Command) -> String {
+    let listed = |name: &str| GROUPS.iter().any(|(_, names)| names.contains(&name));
+    let line = |verb: &Command| {
+        let aliases: Vec<&str> = verb.get_visible_aliases().collect();
+        let aliases =
+            if aliases.is_empty() { String::new() } else { format!(" [alias: {}]", aliases.join(", ")) };
+        format!(
+            "  {:<12}{}{aliases}\n",
+            verb.get_name(),
+            verb.get_about().map(ToString::to_string).unwrap_or_default()
+        )
+    };
+    let mut text = String::new();
+    for (heading, names) in GROUPS {
+        text.push_str(&format!("{heading}:\n"));
+        text.extend(names.iter().filter_map(|name| command.find_subcommand(name)).map(line));
+        text.push('\n');
+    }
+    text.push_str("Others:\n");
+    text.extend(command.get_subcommands().filter(|verb| !listed(verb.get_name())).map(line));
+    text.push_str("  help        Print the help of a verb\n\n");
+    text
+}
+
+fn ungrouped() -> Command {
     Command::new("orlop")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
@@ -80,11 +124,7 @@ fn command() -> Command {
         .arg(flag("no-tty", "Show progress in plain lines, even on a terminal").global(true))
         // As oras has them: the reference is DIR[:REF] without `oci:`, or a name in the layout that the second names.
         .arg(flag("oci-layout", "The reference is DIR[:REF]").global(true).hide(true))
-        .arg(
-            option("oci-layout-path", "DIR", "The reference is a name in this layout")
-                .global(true)
-                .hide(true),
-        )
+        .arg(layout_path("oci-layout-path", "The reference is a name in this layout").global(true).hide(true))
         .subcommands([
             init::command(),
             push::command(),

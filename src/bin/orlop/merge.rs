@@ -86,7 +86,7 @@ fn check(from: &OwnedFd, to: &OwnedFd, place: &Path, replace: bool, folder: &Fol
 
 fn occupied(path: &Path) -> Failure {
     Failure::new(Exit::Other, format!("a directory has the name of a file, path={}", path.display()))
-        .with_hint("remove it, or pull into another directory with --output")
+        .with_hint("remove it, or choose another place with --output")
 }
 
 /// Whether both are files of the same content, or links with the same text.

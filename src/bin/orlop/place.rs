@@ -154,7 +154,7 @@ impl Folder {
                     Exit::Other,
                     format!("a directory has the name of a file, path={}", path.display()),
                 )
-                .with_hint("remove it, or pull into another directory with --output"));
+                .with_hint("remove it, or choose another place with --output"));
             }
             FileType::RegularFile if u64::try_from(found.st_size) == Ok(size) => {}
             _ => return Ok(Present::Other),
@@ -202,9 +202,8 @@ impl Folder {
     /// The same by its path.
     #[expect(clippy::unused_self, reason = "the path is one in this directory")]
     pub(crate) fn exists_at(&self, path: &Path) -> Failure {
-        Failure::new(Exit::Other, format!("a file is there already, path={}", path.display())).with_hint(
-            "leave out --keep-old-files to replace it, or pull into another directory with --output",
-        )
+        Failure::new(Exit::Other, format!("a file is there already, path={}", path.display()))
+            .with_hint("leave out --keep-old-files to replace it, or choose another place with --output")
     }
 
     /// Opens the directory that a file belongs into. None: it is not there and was not to be made.
@@ -243,10 +242,12 @@ pub(crate) fn blocked(directory: &OwnedFd, name: &OsStr, path: &Path) -> Failure
         .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
     if is_link {
         Failure::new(Exit::Policy, format!("a symbolic link stands where a directory belongs, path={path}"))
-            .with_hint("files are not written through links; remove it, or pull into another directory with --output")
+            .with_hint(
+                "files are not written through links; remove it, or choose another place with --output",
+            )
     } else {
         Failure::new(Exit::Other, format!("a file stands where a directory belongs, path={path}"))
-            .with_hint("remove it, or pull into another directory with --output")
+            .with_hint("remove it, or choose another place with --output")
     }
 }
 

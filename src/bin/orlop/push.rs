@@ -55,6 +55,7 @@ struct Pushed {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    args.artifact.check_order(&args.target)?;
     let target: Target = args.target.parse()?;
     let (name, tags) = repository_and_tags(&target)?;
     let plan = args.artifact.plan(output)?;

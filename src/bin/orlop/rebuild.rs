@@ -7,7 +7,7 @@ use crate::args::{target, target_of, verb};
 use crate::error::Failure;
 use crate::output::Output;
 use crate::reference::Target;
-use crate::session::{WriteArgs, note};
+use crate::session::{self, WriteArgs, note};
 
 /// The arguments.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ struct Rebuilt {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let path = target.whole()?;
-    let report = args.write.patiently(output, |options| options.rebuild(path))??;
+    // A signal ends it at any time, and the next one goes on from the same old metadata.
+    let report = args.write.options().rebuild(path).map_err(|error| session::opened(error, &target))?;
     if let Some(lost) = &report.lost {
         output.note(format!("not all of the old metadata could be read: {lost}"));
     }

@@ -8,10 +8,16 @@ use orlop::oci::{Descriptor, LayoutName, Reference, RepositoryName, Tag};
 use orlop::{Algorithm, Digest, ErrorKind, NamedManifest, Repository, Store};
 
 use crate::error::{Exit, Failure};
+use crate::near;
 use crate::output::plain;
 use crate::prefix::Prefix;
 
 const ARCHIVE: &str = "an archive";
+const A_REGISTRY: &str = "a registry";
+
+/// What to do with a registry as long as there is no network.
+const REGISTRY: &str = "layouts on disk are what works: write oci:DIR:TAG; `skopeo copy` or `oras cp` carries it between a \
+     layout and a registry";
 
 /// What to do with an archive as long as only directories can be read.
 pub(crate) const UNPACK: &str = "unpack an OCI archive with `tar -xf FILE -C DIR`, or let `skopeo copy` write it or a \
@@ -182,7 +188,8 @@ impl Target {
         {
             return Ok(failure.with_hint(format!("it is in {}", self.by_digest(holder, digest))));
         }
-        Ok(failure.with_hint(format!("`orlop ls {}` lists what there is", self.layout())))
+        let near = near::did_you_mean(&near::near(store, self));
+        Ok(failure.with_hint(format!("{near}`orlop ls {}` lists what there is", self.layout())))
     }
 }
 
@@ -195,7 +202,11 @@ impl FromStr for Target {
                 return Err(Failure::usage(format!(
                     "{what} cannot be read or written yet, reference={text}"
                 ))
-                .with_hint(if *what == ARCHIVE { UNPACK } else { FORMS }));
+                .with_hint(match *what {
+                    ARCHIVE => UNPACK,
+                    A_REGISTRY => REGISTRY,
+                    _ => FORMS,
+                }));
             }
         }
         if let Some(rest) = text.strip_prefix("oci:").or_else(|| text.strip_prefix("ocidir://")) {
@@ -208,9 +219,19 @@ impl FromStr for Target {
         if target.path().is_dir() {
             return Ok(target);
         }
-        let hint = if is_archive(text) || is_archive(&target.directory) { UNPACK } else { FORMS };
-        Err(Failure::usage(format!("neither oci:DIR nor an existing directory, reference={text}"))
-            .with_hint(hint))
+        if is_registry(text) {
+            let message = format!("{A_REGISTRY} cannot be read or written yet, reference={text}");
+            return Err(Failure::usage(message).with_hint(REGISTRY));
+        }
+        let failure = Failure::usage(format!("neither oci:DIR nor an existing directory, reference={text}"));
+        Err(if is_archive(text) || is_archive(&target.directory) {
+            failure.with_hint(UNPACK)
+        } else {
+            failure.with_hint(format!(
+                "a layout in the directory {} is written oci:{text}; it is not there yet",
+                target.directory
+            ))
+        })
     }
 }
 
@@ -221,14 +242,23 @@ const OTHER_SCHEMES: [(&str, &str); 9] = [
     ("dir:", "a directory of skopeo"),
     ("docker-daemon:", "a daemon"),
     ("containers-storage:", "a store of containers"),
-    ("docker://", "a registry"),
-    ("https://", "a registry"),
-    ("http://", "a registry"),
+    ("docker://", A_REGISTRY),
+    ("https://", A_REGISTRY),
+    ("http://", A_REGISTRY),
 ];
 
 /// Whether a path is a file, which as a layout can only be an archive.
 pub(crate) fn is_archive(path: impl AsRef<Path>) -> bool {
     path.as_ref().is_file()
+}
+
+/// Whether a text that names no directory begins with the name of a host, as `localhost:5000/a:v1` does.
+fn is_registry(text: &str) -> bool {
+    let Some((host, path)) = text.split_once('/') else { return false };
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_host = name == "localhost" || name.trim_start_matches('.').contains('.') || port.is_some();
+    is_host && port.is_none_or(is_port) && !path.is_empty() && !Path::new(host).exists()
 }
 
 /// Splits `DIR`, `DIR:REF`, `DIR@DIGEST` or `DIR:REPOSITORY@DIGEST`.
@@ -298,10 +328,10 @@ pub(crate) fn repository_and_tags(target: &Target) -> Result<(RepositoryName, Ve
         Selector::Name(name) => name,
         Selector::Digest(..) | Selector::Prefix(..) => {
             return Err(Failure::usage(format!(
-                "a push cannot choose its digest, reference={}",
+                "a digest stands where a tag belongs, reference={}",
                 target.shown()
             ))
-            .with_hint("give a tag, or nothing behind the directory"));
+            .with_hint(format!("write {0}:TAG or {0}:REPOSITORY:TAG", target.layout())));
         }
     };
     let (repository, tags) = match name.rsplit_once(':') {

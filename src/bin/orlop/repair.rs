@@ -1,12 +1,14 @@
 //! `orlop repair`
 
 use clap::{ArgMatches, Command};
-use orlop::{Digest, Sharing};
+use orlop::{Digest, ErrorKind, Sharing};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::reference::Target;
 use crate::session::{self, WriteArgs};
 
@@ -64,11 +66,25 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = session::read(&from, output)?;
     let writer = args.write.open(&target, output)?;
     if args.verify {
-        let report = writer.store.verify().read_data(true).run()?;
+        let mut progress = Progress::new(output.progress(), "Verifying", None);
+        let watch = |now: orlop::VerifyProgress| progress.advance(now.bytes);
+        let report = writer.store.verify().read_data(true).watch(watch).run()?;
+        interrupt::check("nothing was repaired")?;
         output.summary(format!("{} contents, {} hashed", report.contents, output::size(report.bytes)));
     }
-    let report = writer.store.repair_from(&source).sharing(args.sharing).run()?;
-    writer.close()?;
+    let mut progress = Progress::new(output.progress(), "Repairing", None);
+    let watch = |digest: &Digest| {
+        progress.begin(&digest.to_string());
+        progress.advance(0)
+    };
+    let report = writer.store.repair_from(&source).sharing(args.sharing).watch(watch).run();
+    drop(progress);
+    let closed = writer.close();
+    let report = report.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted => interrupt::failure("what was brought so far stays"),
+        _ => error.into(),
+    })?;
+    closed?;
     let repaired = Repaired {
         reference: target.layout(),
         healed: report.healed,

@@ -95,12 +95,12 @@ impl WriteArgs {
                     ErrorKind::Conflict => {
                         Failure::from(error).with_hint("leave out --plain: a store is a complete layout too")
                     }
-                    _ => Failure::from(error),
+                    _ => opened(error, target),
                 },
             )?
         } else {
             self.patiently(output, |options| options.open_or_create(target.path()))?
-                .map_err(|error| archive_hint(error.into(), target))?
+                .map_err(|error| archive_hint(opened(error, target), target))?
         };
         Ok(Writer::new(store, output))
     }
@@ -119,6 +119,17 @@ impl WriteArgs {
         let is_layout =
             [".orlop", "oci-layout", "index.json"].iter().any(|name| target.path().join(name).exists());
         if is_layout { self.create(target, output) } else { Err(no_layout(target)) }
+    }
+}
+
+impl WriteArgs {
+    /// [`WriteArgs::open`] for a verb that needs something that is there: where it is not, the layout of another tool stays
+    /// what it is.
+    pub(crate) fn open_to(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
+        if !target.path().join(".orlop").exists() && target.path().is_dir() {
+            target.find(&view(target)?)?;
+        }
+        self.open(target, output)
     }
 }
 
@@ -155,16 +166,20 @@ impl Writer {
 
 /// Opens a layout for reading: nothing is written to its directory, and no lock is taken.
 pub(crate) fn read(target: &Target, output: &Output) -> Result<Store, Failure> {
+    let store = view(target)?;
+    note(store.reports().iter(), output);
+    Ok(store)
+}
+
+fn view(target: &Target) -> Result<Store, Failure> {
     // Other programs may write to the directory: a read that fails is an error, a mapping that fails is a signal.
-    let store = Options::new().read_mode(ReadMode::Copy).open_read_only(target.path()).map_err(|error| {
+    Options::new().read_mode(ReadMode::Copy).open_read_only(target.path()).map_err(|error| {
         if error.kind() == ErrorKind::NotFound {
             no_layout_hint(Failure::from(error), target)
         } else {
-            archive_hint(error.into(), target)
+            archive_hint(opened(error, target), target)
         }
-    })?;
-    note(store.reports().iter(), output);
-    Ok(store)
+    })
 }
 
 fn is_taken(report: &Report) -> bool {
@@ -185,6 +200,18 @@ pub(crate) fn note<'a>(reports: impl Iterator<Item = &'a Report>, output: &Outpu
 fn no_layout(target: &Target) -> Failure {
     let path = target.path().display();
     no_layout_hint(Failure::new(Exit::NotFound, format!("no OCI layout here, path={path}")), target)
+}
+
+/// Why something cannot be opened. Metadata that could be made anew are only in a store.
+pub(crate) fn opened(error: orlop::Error, target: &Target) -> Failure {
+    let is_damaged = error.kind() == ErrorKind::Corrupt;
+    let failure = Failure::from(error);
+    if is_damaged && !target.path().join(".orlop").exists() {
+        return failure.with_hint_instead(
+            "nothing was changed; copy the layout again from where it came from: what its index.json named is nowhere else",
+        );
+    }
+    failure
 }
 
 /// What to do with an archive, and with one that was unpacked and is of the form before version 25 of docker.
@@ -229,7 +256,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Whether the path is there, for arguments that must be readable before anything is opened.
 pub(crate) fn metadata(path: &Path) -> Result<std::fs::Metadata, Failure> {
-    std::fs::metadata(path).map_err(|error| Failure::io("read the file", path, &error))
+    std::fs::metadata(path).map_err(|error| {
+        let failure = Failure::io("read the file", path, &error);
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                failure.with_hint("check the name; it begins at the current directory, and a colon ends it")
+            }
+            _ => failure,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -136,6 +136,11 @@ struct Patient<'a, F> {
     from: &'a F,
 }
 
+/// A reader of what may have nothing for a long time, which a signal ends.
+pub(crate) fn patient<F: AsFd>(from: &F) -> impl Read + '_ {
+    Patient { from }
+}
+
 impl<F: AsFd> Read for Patient<'_, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             tags.push(tag);
         }
     }
-    let writer = args.write.open(&target, output)?;
+    let writer = args.write.open_to(&target, output)?;
     let found = target.find(&writer.store)?;
     let digest = found.descriptor.digest;
     let mut batch = writer.store.batch();

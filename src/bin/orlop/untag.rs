@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::{flag, rest, target, target_of, values, verb};
 use crate::error::{Exit, Failure};
+use crate::near;
 use crate::output::Output;
 use crate::reference::{Target, repository_and_tags, usage};
 use crate::session::WriteArgs;
@@ -104,11 +105,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
     }
     if !(result.missing.is_empty() || args.force) {
+        let missing = result.missing.iter().filter_map(|missing| missing.parse::<Target>().ok());
+        let near: Vec<String> =
+            missing.flat_map(|missing| near::near(&writer.store, &missing)).take(3).collect();
+        let near = near::did_you_mean(&near);
         return Err(Failure::new(
             Exit::NotFound,
             format!("no such tag, references={}", result.missing.join(",")),
         )
-        .with_hint(format!("nothing was removed; `orlop ls {}` lists what there is", target.layout())));
+        .with_hint(format!(
+            "nothing was removed; {near}`orlop ls {}` lists what there is",
+            target.layout()
+        )));
     }
     if !result.untagged.is_empty() {
         batch.commit()?;

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
 use crate::error::{Exit, Failure};
+use crate::interrupt;
 use crate::output::{self, Output, plain};
+use crate::progress::Progress;
 use crate::reference::Target;
 use crate::session::{self, WriteArgs};
 
@@ -117,7 +119,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     } else {
         (session::read(&target, output)?, None)
     };
-    let (report, failed) = verify(args, &target, &store, after)?;
+    let (report, failed) = verify(args, &target, &store, after, output)?;
     let mut rows: Vec<Row> = report.findings.iter().map(Row::of).collect();
     rows.extend(left_out(&store)?);
     drop(store);
@@ -138,7 +140,9 @@ fn verify(
     target: &Target,
     store: &Store,
     after: Option<Digest>,
+    output: &Output,
 ) -> Result<(VerifyReport, Option<Failure>), Failure> {
+    let mut progress = Progress::new(output.progress(), "Verifying", None);
     let mut failed = None;
     let mut last = after;
     let report = store
@@ -149,19 +153,22 @@ fn verify(
         .threads(args.threads)
         .bytes_per_second(args.rate)
         .after(after)
-        .watch(|progress| {
+        .watch(|now| {
             if let Some(path) = &args.state
-                && progress.last != last
+                && now.last != last
             {
-                last = progress.last;
-                if let Err(failure) = write_state(path, target, progress.last) {
+                last = now.last;
+                if let Err(failure) = write_state(path, target, now.last) {
                     failed = Some(failure);
                     return ControlFlow::Break(());
                 }
             }
-            ControlFlow::Continue(())
+            progress.advance(now.bytes)
         })
         .run()?;
+    if !report.complete && failed.is_none() {
+        failed = Some(interrupt::failure("what was found so far is not shown"));
+    }
     Ok((report, failed))
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let found = target.find(&store)?;
         return args.index(&store, &target, &found)?.write(destination, args.pretty, output);
     }
-    let writer = args.write.open(&target, output)?;
+    let writer = args.write.open_to(&target, output)?;
     let found = target.find(&writer.store)?;
     let finished = args.index(&writer.store, &target, &found)?;
     let (name, _) = found.into_parts();
