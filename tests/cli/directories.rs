@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -311,7 +311,7 @@ fn archives_that_lead_out_are_refused_whole() {
         (
             "two links",
             vec![entry(Symlink, "d/here", ".", b""), entry(Symlink, "d/up", "here/../outside", b"")],
-            "through another one",
+            "goes up again behind a name",
         ),
         ("hard link", vec![entry(Link, "d/l", "../outside/file", b"")], "hard link"),
         ("absolute hard link", vec![entry(Link, "d/l", "/etc/passwd", b"")], "hard link"),
@@ -378,8 +378,10 @@ fn what_unpacks_to_too_much_is_refused() {
     let stderr = place.fails(9, &["pull", "oci:s:v1", "-o", "out", "--unpack-limit", "2M"]);
     assert!(stderr.contains("unpack_limit=2000000") && stderr.contains("--unpack-limit"), "{stderr}");
     assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 0);
-    let limit = large.len().to_string();
-    place.ok(&["pull", "oci:s:v1", "-o", "out", "--unpack-limit", &limit]);
+    // An entry counts beside the archive, with its path and what it takes to keep it.
+    let limit = large.len() + "d/zeros".len() + 512;
+    place.fails(9, &["pull", "oci:s:v1", "-o", "out", "--unpack-limit", &(limit - 1).to_string()]);
+    place.ok(&["pull", "oci:s:v1", "-o", "out", "--unpack-limit", &limit.to_string()]);
     place.fails(2, &["pull", "oci:s:v1", "--unpack-limit", "much"]);
 
     // Zeros without end, as far as a limit that nobody gave.
@@ -397,6 +399,97 @@ fn what_unpacks_to_too_much_is_refused() {
     let stderr = place.fails(9, &["pull", "oci:s:bomb", "-o", "out2"]);
     assert!(stderr.contains("unpack_limit=1000000000"), "{stderr}");
     assert_eq!(fs::read_dir(place.path("out2")).unwrap().count(), 0);
+}
+
+/// Few packed bytes that name the same things over and over, or many that are empty.
+#[test]
+fn entries_count_against_the_limit() {
+    let place = Place::new();
+    let mut layout = Layout::new(place.path("s"));
+    let once = entry(EntryType::Directory, "d/a", "", b"");
+    let many = archive(&vec![once; 2_000]);
+    layout.packed("v1", "d", &many);
+    let limit = many.len() + 2_000 * (512 + 3);
+    let pull =
+        |limit: usize| place.run(&["pull", "oci:s:v1", "-o", "out", "--unpack-limit", &limit.to_string()]);
+    let run = pull(limit - 1);
+    assert_eq!(run.status.code(), Some(9), "{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("larger than allowed"), "{}", text(&run.stderr));
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 0);
+    assert!(pull(limit).status.success());
+    assert!(place.path("out/d/a").is_dir());
+}
+
+/// Who is not root may move nothing out of a directory without the right to write.
+#[test]
+fn an_ordinary_user_gets_directories_that_cannot_be_written() {
+    const NOBODY: u32 = 65534;
+    let place = Place::new();
+    place.write("d/locked/deep/file", "new");
+    place.write("d/locked/other", "new");
+    place.write("d/top", "new");
+    for name in ["d/locked/deep", "d/locked"] {
+        fs::set_permissions(place.path(name), Permissions::from_mode(0o555)).unwrap();
+    }
+    place.push(&["oci:s:v1", "d"]);
+    let is_root = fs::metadata(place.path("s")).unwrap().uid() == 0;
+    // Where that user can reach it.
+    fs::copy(env!("CARGO_BIN_EXE_orlop"), place.path("orlop")).unwrap();
+    fs::set_permissions(place.0.path(), Permissions::from_mode(0o755)).unwrap();
+    let pull = |into: &str| {
+        let mut command = if is_root {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid", &NOBODY.to_string(), "--clear-groups"]).arg(place.path("orlop"));
+            command
+        } else {
+            std::process::Command::new(place.path("orlop"))
+        };
+        let run =
+            command.args(["pull", "oci:s:v1", "-o", into]).current_dir(place.0.path()).output().unwrap();
+        assert!(run.status.success(), "{into}: {}", text(&run.stderr));
+        let names = fs::read_dir(place.path(into)).unwrap().count();
+        assert_eq!(names, 1, "nothing of the work is left beside it");
+    };
+    let mode = |name: &str| fs::metadata(place.path(name)).unwrap().mode() & 0o777;
+    for (into, there) in [("new", vec![]), ("merged", vec!["d"]), ("deeper", vec!["d", "d/locked"])] {
+        fs::create_dir(place.path(into)).unwrap();
+        for name in &there {
+            fs::create_dir(place.path(into).join(name)).unwrap();
+        }
+        if is_root {
+            for name in [""].iter().chain(&there) {
+                chown(place.path(into).join(name), Some(NOBODY), None).unwrap();
+            }
+        }
+        pull(into);
+        assert_eq!(fs::read(place.path(into).join("d/locked/deep/file")).unwrap(), b"new");
+        assert_eq!(fs::read(place.path(into).join("d/top")).unwrap(), b"new");
+        assert_eq!(mode(&format!("{into}/d/locked/deep")), 0o555);
+        let locked = mode(&format!("{into}/d/locked"));
+        assert_eq!(locked == 0o555, into != "deeper", "{into}: {locked:o}");
+        // Again: what is the same does not have to be moved.
+        pull(into);
+    }
+    // So that whoever runs this can remove it.
+    let done =
+        std::process::Command::new("chmod").args(["-R", "u+w", "."]).current_dir(place.0.path()).status();
+    assert!(done.unwrap().success());
+}
+
+/// Each of them is harmless by itself.
+#[test]
+fn two_directories_make_no_way_out_together() {
+    use EntryType::{Regular, Symlink};
+    let place = Place::new();
+    let mut layout = Layout::new(place.path("s"));
+    let first = archive(&[entry(Symlink, "d/x", "y/a/z/../..", b"")]);
+    let second = archive(&[entry(Regular, "d/y/a/b", "", b""), entry(Symlink, "d/y/a/z", "..", b"")]);
+    layout.packed("first", "d", &first);
+    layout.packed("second", "d/y", &second);
+    place.ok(&["pull", "oci:s:second", "-o", "out"]);
+    let stderr = place.fails(9, &["pull", "oci:s:first", "-o", "out"]);
+    assert!(stderr.contains("goes up again behind a name") && stderr.contains("entry=d/x"), "{stderr}");
+    assert!(fs::symlink_metadata(place.path("out/d/x")).is_err());
 }
 
 #[test]

@@ -510,7 +510,7 @@ fn warn_of_links(entry: &Entry, output: &Output) {
     for (index, path) in tree.leaving().enumerate() {
         if index < 5 {
             output.note(format!(
-                "a link leads out of the directory, so that it cannot be pulled, path={}",
+                "a link leads out of the directory or up again behind a name, so that it cannot be pulled, path={}",
                 path.display()
             ));
         } else {

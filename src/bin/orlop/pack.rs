@@ -19,6 +19,7 @@ use rustix::fs::OFlags;
 
 use crate::archive::{BLOCK, Kind, Member};
 use crate::error::{Exit, Failure};
+use crate::unpack::{goes_up_again, leads_out};
 
 /// What lies below a directory, in the order in which it is packed.
 #[derive(Debug)]
@@ -105,14 +106,15 @@ impl Tree {
         Ok(())
     }
 
-    /// Links that a pull of this directory will refuse, because they lead out of it.
+    /// Links that a pull of this directory will refuse, because they lead out of it or could be made to.
     pub(crate) fn leaving(&self) -> impl Iterator<Item = &Path> {
         let root = self.entries.first().map_or(0, |(_, member)| depth(&member.path));
         self.entries
             .iter()
             .filter(move |(_, member)| {
                 member.kind == Kind::Symlink
-                    && crate::unpack::leads_out(&member.link, depth(&member.path) - root - 1)
+                    && (leads_out(&member.link, depth(&member.path) - root - 1)
+                        || goes_up_again(&member.link))
             })
             .map(|(path, _)| path.as_path())
     }

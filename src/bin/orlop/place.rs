@@ -290,8 +290,11 @@ impl<'a> Draft<'a> {
             self.name = Some(temporary);
         }
         if let Some(temporary) = &self.name {
-            let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-            rustix::fs::renameat_with(self.parent, temporary.as_str(), self.parent, name, flags)?;
+            if replace {
+                rustix::fs::renameat(self.parent, temporary.as_str(), self.parent, name)?;
+            } else {
+                rename_new(self.parent, temporary.as_ref(), self.parent, name.as_ref())?;
+            }
             self.name = None;
         }
         Ok(())
@@ -308,6 +311,33 @@ impl Drop for Draft<'_> {
         if let Some(name) = &self.name {
             let _ = rustix::fs::unlinkat(self.parent, OsStr::new(name), AtFlags::empty());
         }
+    }
+}
+
+/// Moves a file or a directory to where nothing is yet.
+pub(crate) fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+        // Not on this filesystem, or not on this kernel.
+        Err(Errno::INVAL | Errno::NOSYS) => rename_new_in_steps(from, name, to, new),
+        result => result,
+    }
+}
+
+fn rename_new_in_steps(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &OsStr) -> Result<(), Errno> {
+    let found = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+        match rustix::fs::linkat(from, name, to, new, AtFlags::empty()) {
+            Ok(()) => return rustix::fs::unlinkat(from, name, AtFlags::empty()),
+            // Where there are no hard links either, looking first is the best there is.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // A plain rename does not replace a directory that has something in it, so no content is lost between the two.
+    match rustix::fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => rustix::fs::renameat(from, name, to, new),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -492,5 +522,29 @@ mod tests {
             assert_eq!(look("link").unwrap(), Present::Other);
             assert!(look("a").unwrap_err().chain().contains("a directory has the name of a file"));
         });
+    }
+
+    /// As on a filesystem whose rename cannot be told to replace nothing.
+    #[test]
+    fn moving_in_steps_replaces_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), b"file").unwrap();
+        symlink("file", path("link")).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        fs::write(path("taken"), b"taken").unwrap();
+        fs::create_dir(path("empty")).unwrap();
+        let root = rustix::fs::open(place.path(), DIRECTORY, Mode::empty()).unwrap();
+        let step = |name: &str, new: &str| rename_new_in_steps(&root, name.as_ref(), &root, new.as_ref());
+        for name in ["file", "link", "directory"] {
+            for taken in ["taken", "empty"] {
+                assert_eq!(step(name, taken), Err(Errno::EXIST), "{name} {taken}");
+            }
+            step(name, &format!("new-{name}")).unwrap();
+        }
+        assert_eq!(names(place.path()), ["empty", "new-directory", "new-file", "new-link", "taken"]);
+        assert_eq!(fs::read(path("taken")).unwrap(), b"taken");
+        assert_eq!(fs::read_link(path("new-link")).unwrap(), Path::new("file"));
+        assert_eq!(step("gone", "new"), Err(Errno::NOENT));
     }
 }

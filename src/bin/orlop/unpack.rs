@@ -4,28 +4,35 @@
 //! without following a link; how much comes out of it is bounded; and only what has been checked against its digests is
 //! moved to its place. There, too, nothing is written through a link.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use orlop::Digest;
 use orlop::digest::Digester;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::archive::{Kind, Member, Reader};
 use crate::error::{Exit, Failure};
-use crate::merge;
-use crate::place::{DIRECTORY, Folder, Relative, temporary_name};
-use crate::unpack_source::{Counted, Inside};
+use crate::interrupt;
+use crate::merge::{self, Modes};
+use crate::place::{DIRECTORY, Folder, Relative, rename_new, temporary_name};
+use crate::unpack_source::{Allowance, Counted, Inside, Over};
 
 /// Deeper than that nothing is packed that is meant well.
 const MAX_DEPTH: usize = 256;
+/// What the system takes as one path.
+const MAX_PATH: usize = 4095;
+/// Each entry takes memory here and an inode there, however little of the archive it is.
+const MAX_ENTRIES: u64 = 1_000_000;
 
 /// A packed directory and what is known of it.
 pub(crate) struct Packed<'a> {
@@ -57,12 +64,13 @@ impl Folder {
         let failed =
             |error: io::Error| Failure::io("unpack the directory", &self.absolute(packed.name), &error);
         let Some(parent) = self.parent(packed.name, true)? else { return Err(failed(Errno::NOENT.into())) };
-        let mut stage = Stage::create(&parent, self.absolute(packed.name)).map_err(failed)?;
-        let result = stage.fill(packed, from, observer).and_then(|()| stage.settle(packed));
+        let allowance = Allowance::new(packed.limit, MAX_ENTRIES);
+        let mut stage = Stage::create(&parent, self.absolute(packed.name), allowance).map_err(failed)?;
+        let result = stage.fill(packed, from, observer).and_then(|()| stage.settle());
         match result {
             Ok(()) => {}
             Err(Stop::Refused(failure)) => return Err(failure),
-            Err(Stop::Stopped) => return Err(crate::interrupt::failure(INTERRUPTED)),
+            Err(Stop::Stopped) => return Err(interrupt::failure(INTERRUPTED)),
             Err(Stop::Failed(error)) => return Err(stage.broken(packed, error)),
         }
         let unpacked = Unpacked { left_out: stage.left_out };
@@ -75,6 +83,7 @@ impl Folder {
 pub(crate) const INTERRUPTED: &str = "what was being written is not there, files that were complete stay";
 
 /// Why unpacking ended.
+#[derive(Debug)]
 pub(crate) enum Stop {
     Stopped,
     Failed(io::Error),
@@ -99,21 +108,28 @@ struct Stage<'a> {
     /// Its name in the parent; empty once it has its final one.
     temporary: String,
     root: OwnedFd,
+    /// The mode that the umask leaves of all rights, and what else a new directory has from the one it is in.
+    mode: u32,
     /// Where it is going to be, for messages.
     place: PathBuf,
-    /// Directories and what they are to be like; set when everything is in them.
-    directories: Vec<(Vec<Vec<u8>>, u32, i64)>,
-    /// Symbolic links and their texts.
-    links: Vec<(Vec<Vec<u8>>, Vec<u8>)>,
+    /// Modes and times of directories; set when everything is in them. An archive may name one as often as it likes, the
+    /// last time counts.
+    directories: BTreeMap<PathBuf, (u32, i64)>,
+    allowance: Rc<Allowance>,
     left_out: usize,
 }
 
 impl<'a> Stage<'a> {
-    fn create(parent: &'a OwnedFd, place: PathBuf) -> io::Result<Self> {
+    fn create(parent: &'a OwnedFd, place: PathBuf, allowance: Allowance) -> io::Result<Self> {
         let temporary = temporary_name();
         rustix::fs::mkdirat(parent, temporary.as_str(), Mode::from_raw_mode(0o777))?;
         let root = rustix::fs::openat(parent, temporary.as_str(), DIRECTORY, Mode::empty())?;
-        Ok(Self { parent, temporary, root, place, directories: Vec::new(), links: Vec::new(), left_out: 0 })
+        let mode = rustix::fs::fstat(&root)?.st_mode & 0o7777;
+        // Directories have their modes last, so until then nobody else may look in. Where modes cannot be set, they are
+        // the same for everything anyway.
+        let _ = merge::change_mode(&root, |_| mode & 0o7000 | 0o700);
+        let (directories, allowance) = (BTreeMap::new(), Rc::new(allowance));
+        Ok(Self { parent, temporary, root, mode, place, directories, allowance, left_out: 0 })
     }
 
     fn fill(
@@ -122,11 +138,12 @@ impl<'a> Stage<'a> {
         from: &mut dyn Read,
         observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
+        let allowance = Rc::clone(&self.allowance);
         let mut source = Counted::new(from, packed.digest, packed.size, observer);
         let mut inside = Inside {
             from: MultiGzDecoder::new(&mut source),
             digester: packed.content.map(|digest| Digester::new(digest.algorithm())),
-            left: packed.limit,
+            allowance: &allowance,
             is_over: false,
         };
         let result = self.members(&mut inside, packed);
@@ -156,15 +173,20 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn members(&mut self, inside: &mut Inside<impl Read>, packed: &Packed<'_>) -> Result<(), Stop> {
+    fn members(&mut self, inside: &mut Inside<'_, impl Read>, packed: &Packed<'_>) -> Result<(), Stop> {
         let mut reader = Reader::new(&mut *inside);
         let mut buffer = vec![0; 256 * 1024];
         while let Some(member) = reader.next()? {
+            // Many entries can come out of the few bytes between two looks of the observer.
+            if interrupt::is_caught() {
+                return Err(Stop::Stopped);
+            }
+            self.charge(member.path.len(), packed)?;
             let names = self.names(&member, packed)?;
             match member.kind {
-                Kind::Directory => self.directory(names, &member)?,
+                Kind::Directory => self.directory(&names, &member, packed)?,
                 Kind::File => self.file(&names, &member, &mut reader, &mut buffer, packed)?,
-                Kind::Symlink => self.symlink(names, &member, packed)?,
+                Kind::Symlink => self.symlink(&names, &member, packed)?,
                 Kind::HardLink => self.hard_link(&names, &member, packed)?,
                 Kind::Other => self.left_out += 1,
             }
@@ -173,6 +195,16 @@ impl<'a> Stage<'a> {
         let rest = reader.into_inner();
         io::copy(rest, &mut io::sink())?;
         Ok(())
+    }
+
+    /// Counts an entry, or a directory that one needs.
+    fn charge(&self, length: usize, packed: &Packed<'_>) -> Result<(), Stop> {
+        self.allowance.entry(length).map_err(|over| {
+            Stop::Refused(match over {
+                Over::Bytes => too_large(packed),
+                Over::Entries => too_many(packed),
+            })
+        })
     }
 
     /// The names of an entry below the directory.
@@ -190,7 +222,8 @@ impl<'a> Stage<'a> {
         let mut directory = self.root.try_clone()?;
         let above = names.split_last().map_or(&[][..], |(_, above)| above);
         for name in above {
-            directory = match descend(&directory, name, Mode::from_raw_mode(0o777)) {
+            let made = || self.charge(name.len(), packed);
+            directory = match descend(&directory, name, made)? {
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     return Err(refused(packed, whole, "leads through something that is no directory"));
                 }
@@ -200,15 +233,13 @@ impl<'a> Stage<'a> {
         Ok(directory)
     }
 
-    fn directory(&mut self, names: Vec<Vec<u8>>, member: &Member) -> Result<(), Stop> {
-        let mut directory = self.root.try_clone()?;
-        for (at, name) in names.iter().enumerate() {
-            let is_last = at + 1 == names.len();
-            // As long as it is filled, it must be possible to write into it.
-            let mode = if is_last { member.mode & 0o777 | 0o700 } else { 0o777 };
-            directory = descend(&directory, name, Mode::from_raw_mode(mode))?;
+    fn directory(&mut self, names: &[Vec<u8>], member: &Member, packed: &Packed<'_>) -> Result<(), Stop> {
+        let directory = self.parent_of(names, packed, &member.path)?;
+        if let Some(name) = names.last() {
+            // It has been counted as an entry.
+            descend(&directory, name, || Ok(()))??;
         }
-        self.directories.push((names, member.mode & 0o777, member.modified));
+        self.directories.insert(joined(names), (member.mode & 0o777, member.modified));
         Ok(())
     }
 
@@ -236,19 +267,23 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn symlink(&mut self, names: Vec<Vec<u8>>, member: &Member, packed: &Packed<'_>) -> Result<(), Stop> {
+    fn symlink(&self, names: &[Vec<u8>], member: &Member, packed: &Packed<'_>) -> Result<(), Stop> {
         if member.link.is_empty() || member.link.contains(&0) {
             return Err(refused(packed, &member.path, "is a link to nothing"));
         }
         if leads_out(&member.link, names.len() - 1) {
             return Err(refused(packed, &member.path, "is a link that leads out of its directory"));
         }
-        let directory = self.parent_of(&names, packed, &member.path)?;
+        // The name could be that of another link, in this archive or in one that is unpacked into the same place. Without
+        // this, a link goes up from where it really is, and then only down: whatever others there are, it stays inside.
+        if goes_up_again(&member.link) {
+            return Err(refused(packed, &member.path, "is a link that goes up again behind a name"));
+        }
+        let directory = self.parent_of(names, packed, &member.path)?;
         let name = OsStr::from_bytes(names.last().map_or(&[][..], Vec::as_slice));
         make_room(&directory, name)?;
         rustix::fs::symlinkat(OsStr::from_bytes(&member.link), &directory, name)?;
         rustix::fs::utimensat(&directory, name, &times(member.modified), AtFlags::SYMLINK_NOFOLLOW)?;
-        self.links.push((names, member.link.clone()));
         Ok(())
     }
 
@@ -278,73 +313,50 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Gives the directories their modes and times, the deepest first, and looks where links lead through other links.
-    fn settle(&mut self, packed: &Packed<'_>) -> Result<(), Stop> {
-        for (names, link) in &self.links {
-            let path: PathBuf = names.iter().map(|name| OsStr::from_bytes(name)).collect();
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-            // Every single link has been looked at; this is about what several of them make together.
-            let leaves = match rustix::fs::openat2(&self.root, &path, flags, Mode::empty(), resolve) {
-                Err(Errno::XDEV) => true,
-                // An old kernel: then no link may go up again behind a name, which could be that of a link.
-                Err(Errno::NOSYS | Errno::PERM) => goes_up_again(link),
-                _ => false,
-            };
-            if leaves {
-                let what = "is a link that leads out of its directory through another one";
-                return Err(refused(packed, path.as_os_str().as_bytes(), what));
+    /// Gives the directories their modes and times, the deepest first. Their owner keeps all rights: as long as they are
+    /// not in their place, they may have to be taken apart.
+    fn settle(&self) -> Result<(), Stop> {
+        // The umask has had its say when they were made, so rights are only taken off.
+        let settled = |found: u32, mode: u32| found & (mode | 0o7000) | 0o700;
+        for (path, (mode, modified)) in self.directories.iter().rev() {
+            if interrupt::is_caught() {
+                return Err(Stop::Stopped);
             }
-        }
-        self.directories.sort_by_key(|(names, ..)| std::cmp::Reverse(names.len()));
-        for (names, mode, modified) in &self.directories {
-            let mut directory = self.root.try_clone()?;
-            for name in names {
-                directory =
-                    rustix::fs::openat(&directory, OsStr::from_bytes(name), DIRECTORY, Mode::empty())?;
+            if path.as_os_str().is_empty() {
+                merge::change_mode(&self.root, |_| settled(self.mode, *mode))?;
+                rustix::fs::futimens(&self.root, &times(*modified))?;
+                continue;
             }
-            // The umask has had its say when it was made.
-            let now = rustix::fs::fstat(&directory)?.st_mode & 0o777;
-            if now & mode != now {
-                rustix::fs::fchmod(&directory, Mode::from_raw_mode(now & mode))?;
-            }
+            // In one step: nobody else gets in here, and no directory here is ever replaced by a link.
+            let directory = rustix::fs::openat(&self.root, path, DIRECTORY, Mode::empty())?;
+            merge::change_mode(&directory, |found| settled(found, *mode))?;
             rustix::fs::futimens(&directory, &times(*modified))?;
+        }
+        if !self.directories.contains_key(Path::new("")) {
+            merge::change_mode(&self.root, |_| settled(self.mode, 0o777))?;
         }
         Ok(())
     }
 
     /// Moves everything to its place.
     fn publish(mut self, name: &Relative, replace: bool, folder: &Folder) -> Result<(), Failure> {
+        let modes: Modes = self
+            .directories
+            .iter()
+            .filter(|(_, (mode, _))| mode & 0o700 != 0o700)
+            .map(|(path, (mode, _))| (path.clone(), *mode))
+            .collect();
+        let into = |name| merge::merge(&self.root, self.parent, name, &self.place, replace, folder, &modes);
         if name.is_here() {
-            return merge::merge(&self.root, self.parent, ".", &self.place, replace, folder);
+            return into(".");
         }
-        let name = name.name();
-        let failed =
-            |errno: Errno| Failure::io("put the directory into its place", &self.place, &errno.into());
-        let moved = rustix::fs::renameat_with(
-            self.parent,
-            self.temporary.as_str(),
-            self.parent,
-            name,
-            RenameFlags::NOREPLACE,
-        );
-        match moved {
+        match rename_new(self.parent, self.temporary.as_ref(), self.parent, name.name().as_ref()) {
             Ok(()) => {
                 self.temporary.clear();
-                Ok(())
+                merge::narrow(&self.root, Path::new(""), &self.place, &modes)
             }
-            Err(Errno::EXIST) => merge::merge(&self.root, self.parent, name, &self.place, replace, folder),
-            // Not on this filesystem: a plain rename does not replace a directory that has something in it.
-            Err(Errno::INVAL)
-                if rustix::fs::statat(self.parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() =>
-            {
-                rustix::fs::renameat(self.parent, self.temporary.as_str(), self.parent, name)
-                    .map_err(failed)?;
-                self.temporary.clear();
-                Ok(())
-            }
-            Err(Errno::INVAL) => merge::merge(&self.root, self.parent, name, &self.place, replace, folder),
-            Err(errno) => Err(failed(errno)),
+            Err(Errno::EXIST) => into(name.name()),
+            Err(errno) => Err(Failure::io("put the directory into its place", &self.place, &errno.into())),
         }
     }
 
@@ -379,28 +391,29 @@ impl Drop for Stage<'_> {
         } else {
             self.place.with_file_name(&self.temporary)
         };
-        if fs::remove_dir_all(&path).is_err() {
-            for (names, ..) in &self.directories {
-                let below: PathBuf = names.iter().map(|name| OsStr::from_bytes(name)).collect();
-                let mode = Mode::from_raw_mode(0o700);
-                let _ = rustix::fs::openat(&self.root, &below, DIRECTORY, Mode::empty())
-                    .and_then(|directory| rustix::fs::fchmod(&directory, mode));
-            }
-            let _ = fs::remove_dir_all(&path);
-        }
+        let _ = fs::remove_dir_all(&path);
     }
 }
 
-/// Opens a directory in another one, without following a link, and makes it if it is not there.
-fn descend(directory: &OwnedFd, name: &[u8], mode: Mode) -> Result<OwnedFd, Errno> {
+/// Opens a directory in another one, without following a link, and makes it if it is not there; `made` may refuse that.
+fn descend(
+    directory: &OwnedFd,
+    name: &[u8],
+    made: impl FnOnce() -> Result<(), Stop>,
+) -> Result<Result<OwnedFd, Errno>, Stop> {
     let name = OsStr::from_bytes(name);
-    match rustix::fs::openat(directory, name, DIRECTORY, Mode::empty()) {
+    let open = || rustix::fs::openat(directory, name, DIRECTORY, Mode::empty());
+    Ok(match open() {
         Err(Errno::NOENT) => {
-            rustix::fs::mkdirat(directory, name, mode)?;
-            rustix::fs::openat(directory, name, DIRECTORY, Mode::empty())
+            made()?;
+            rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o777)).and_then(|()| open())
         }
         other => other,
-    }
+    })
+}
+
+fn joined(names: &[Vec<u8>]) -> PathBuf {
+    names.iter().map(|name| OsStr::from_bytes(name)).collect()
 }
 
 /// Removes an earlier entry of the same name; a directory stays and is an error.
@@ -436,6 +449,9 @@ fn below(path: &[u8], directory: &Relative) -> Result<Vec<Vec<u8>>, &'static str
     if names.len() > prefix.len() + MAX_DEPTH {
         return Err("is too deep");
     }
+    if names.iter().map(|name| name.len() + 1).sum::<usize>() > MAX_PATH {
+        return Err("has too long a path");
+    }
     let rest = names.split_off(prefix.len().min(names.len()));
     if names == prefix { Ok(rest) } else { Err("is not in its directory") }
 }
@@ -451,6 +467,9 @@ fn beside(above: &[Vec<u8>], path: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
             b"" | b"." => {}
             b".." => drop(names.pop().ok_or(())?),
             name => names.push(name.to_vec()),
+        }
+        if names.len() > MAX_DEPTH {
+            return Err(());
         }
     }
     Ok(names)
@@ -475,7 +494,8 @@ pub(crate) fn leads_out(link: &[u8], depth: usize) -> bool {
     false
 }
 
-fn goes_up_again(link: &[u8]) -> bool {
+/// Whether a `..` stands behind a name, which could be that of another link.
+pub(crate) fn goes_up_again(link: &[u8]) -> bool {
     let names = link.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
     names.skip_while(|name| *name == b"..").any(|name| name == b"..")
 }
@@ -501,6 +521,17 @@ fn too_large(packed: &Packed<'_>) -> Failure {
         ),
     )
     .with_hint("nothing of it was written; if you trust where it comes from, allow more with --unpack-limit")
+}
+
+fn too_many(packed: &Packed<'_>) -> Failure {
+    let (name, digest) = (packed.name.shown(), packed.digest);
+    Failure::new(
+        Exit::Policy,
+        format!(
+            "packed directory has more entries than allowed, name={name}, digest={digest}, max_entries={MAX_ENTRIES}"
+        ),
+    )
+    .with_hint("nothing of it was written; `orlop blob fetch` gives the packed file as it is")
 }
 
 #[cfg(test)]
@@ -548,5 +579,58 @@ mod tests {
         ] {
             assert_eq!(leads_out(link.as_bytes(), depth), out, "{link} {depth}");
         }
+    }
+
+    #[test]
+    fn links_that_go_up_again() {
+        for link in ["a", "../a", "../../a/b", ".././../a", "..", "./a", "a/..b", "a//b/."] {
+            assert!(!goes_up_again(link.as_bytes()), "{link}");
+        }
+        for link in ["a/..", "../a/../b", "./a/./..", "a/b/z/../.."] {
+            assert!(goes_up_again(link.as_bytes()), "{link}");
+        }
+    }
+
+    fn stage_with(entries: u64, test: impl FnOnce(&mut Stage<'_>, &Packed<'_>)) {
+        let place = tempfile::tempdir().unwrap();
+        let parent = rustix::fs::open(place.path(), DIRECTORY, Mode::empty()).unwrap();
+        let allowance = Allowance::new(1_000_000, entries);
+        let mut stage = Stage::create(&parent, place.path().join("d"), allowance).unwrap();
+        let (name, digest) = (Relative::parse("d").unwrap(), Digest::of(b""));
+        test(&mut stage, &Packed { name: &name, digest: &digest, size: 0, content: None, limit: 1_000_000 });
+    }
+
+    fn directory(path: &str, mode: u32) -> Member {
+        let (path, link) = (path.as_bytes().to_vec(), Vec::new());
+        Member { kind: Kind::Directory, path, link, mode, modified: 1, size: 0 }
+    }
+
+    #[test]
+    fn a_directory_is_kept_once_however_often_it_is_named() {
+        stage_with(10, |stage, packed| {
+            let names = [b"a".to_vec()];
+            for mode in [0o700, 0o711, 0o500] {
+                stage.directory(&names, &directory("d/a", mode), packed).unwrap();
+            }
+            assert_eq!(stage.directories.len(), 1);
+            let mode =
+                |stage: &Stage<'_>| rustix::fs::statat(&stage.root, "a", AtFlags::empty()).unwrap().st_mode;
+            stage.settle().unwrap();
+            assert_eq!(mode(stage) & 0o777, 0o700, "the last one, but for what its owner needs to move it");
+        });
+    }
+
+    #[test]
+    fn entries_are_counted_and_the_directories_they_need() {
+        stage_with(3, |stage, packed| {
+            stage.charge(1, packed).unwrap();
+            let names = ["a", "b", "c", "d"].map(|name| name.as_bytes().to_vec());
+            let Err(Stop::Refused(failure)) = stage.directory(&names, &directory("d/a/b/c/d", 0o755), packed)
+            else {
+                panic!("three more are one too many")
+            };
+            assert!(failure.chain().contains("max_entries=1000000"), "{}", failure.chain());
+            assert_eq!(failure.exit(), Exit::Policy);
+        });
     }
 }

@@ -1,5 +1,6 @@
 //! The bytes of a packed directory on their way out of it: counted, hashed and bounded.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
@@ -76,24 +77,57 @@ impl Read for Counted<'_> {
 }
 
 /// The archive inside the compression: hashed, and no longer than allowed.
-pub(crate) struct Inside<R> {
+pub(crate) struct Inside<'a, R> {
     pub(crate) from: R,
     pub(crate) digester: Option<Digester>,
-    pub(crate) left: u64,
+    pub(crate) allowance: &'a Allowance,
     pub(crate) is_over: bool,
 }
 
-impl<R: Read> Read for Inside<R> {
+impl<R: Read> Read for Inside<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(buffer)?;
-        if read as u64 > self.left {
+        if self.allowance.bytes(read as u64).is_err() {
             self.is_over = true;
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.left -= read as u64;
         if let Some(digester) = &mut self.digester {
             digester.update(buffer.get(..read).unwrap_or_default());
         }
         Ok(read)
+    }
+}
+
+/// What an entry costs beside its path: more than what is kept of it in memory, and about an inode.
+const ENTRY: u64 = 512;
+
+/// How much may still come out of a packed directory.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    bytes: Cell<u64>,
+    entries: Cell<u64>,
+}
+
+/// What there was too much of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Over {
+    Bytes,
+    Entries,
+}
+
+impl Allowance {
+    pub(crate) fn new(bytes: u64, entries: u64) -> Self {
+        Self { bytes: Cell::new(bytes), entries: Cell::new(entries) }
+    }
+
+    fn bytes(&self, count: u64) -> Result<(), Over> {
+        self.bytes.set(self.bytes.get().checked_sub(count).ok_or(Over::Bytes)?);
+        Ok(())
+    }
+
+    /// Takes one entry whose path has so many bytes.
+    pub(crate) fn entry(&self, length: usize) -> Result<(), Over> {
+        self.entries.set(self.entries.get().checked_sub(1).ok_or(Over::Entries)?);
+        self.bytes(ENTRY + length as u64)
     }
 }
