@@ -66,10 +66,10 @@ impl Drop for StoreLock {
         if self.named {
             // Only for people's eyes: a stale text would name a process that is gone.
             let _ = self.file.set_len(0);
-        } else {
-            // Other handles of the directory may share the open file, and with it the lock.
-            let _ = self.file.unlock();
         }
+        // Closing is not enough: other handles may share the open file and with it the lock, such as those that a child has
+        // between its fork and its exec.
+        let _ = self.file.unlock();
     }
 }
 

@@ -91,7 +91,7 @@ impl<'a> Nearest<'a> {
         } else {
             distance(name.as_bytes(), self.text.as_bytes())
         };
-        if distance <= self.limit && distance < self.text.len().max(2) {
+        if distance <= self.limit && distance < self.text.len().max(name.len()) {
             self.found.push((distance, name.to_owned()));
             self.found.sort();
             self.found.truncate(SHOWN);
@@ -148,7 +148,7 @@ mod tests {
             names.iter().for_each(|name| found.offer(name));
             found.names().map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(nearest("latst", &["latest", "v1", "lasts", "stable"]), ["lasts", "latest"]);
+        assert_eq!(nearest("latst", &["latest", "v1", "lasts", "stable"]), ["latest", "lasts"]);
         assert_eq!(nearest("V1", &["a", "v1", "v2", "v10"]), ["v1"]);
         assert_eq!(nearest("v1.2.4", &["v1.2.1", "v1.2.2", "v1.2.3", "v1.2.5", "v2.0.0"]).len(), 3);
         assert_eq!(nearest("x", &["a", "b", "xy"]), ["xy"]);

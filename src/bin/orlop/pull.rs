@@ -73,7 +73,7 @@ pub(crate) fn command() -> Command {
             "unpack-limit",
             "SIZE",
             "How much a packed directory may unpack to, as 500M or 20G \
-             [default: a hundred times its packed size, at least 1G]",
+             every entry counts with its path and half a kilobyte [default: a hundred times its packed size, at least 1G]",
         )
         .value_parser(bytes),
     )
