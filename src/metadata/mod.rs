@@ -4,6 +4,8 @@
 //! file is `store`'s to keep true.
 
 mod batch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod key;
 mod record;
 #[cfg(test)]
@@ -46,6 +48,8 @@ impl Metadata {
     /// Opens for writing; creates what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         fault::point(Call::OpenRows, path).map_err(|error| Error::io("open the metadata", path, error))?;
+        // The engine would make the directory for everybody to write into, as far as the umask lets it.
+        Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         let cache = schema::cache();
         let db = DB::open_cf_descriptors(&schema::engine(&cache, false), path, schema::families(&cache))
             .map_err(|error| unopened("open the metadata", path, error))?;
@@ -90,6 +94,7 @@ impl Metadata {
         if let Ok(metadata) = repoint(path).and_then(|()| Self::open(path)) {
             return Ok(metadata);
         }
+        lend_families(path)?;
         let cache = schema::cache();
         let options: Options = schema::engine(&cache, false);
         DB::repair(&options, path).map_err(|error| engine("salvage the metadata", error))?;
@@ -205,6 +210,40 @@ fn repoint(path: &Path) -> Result<()> {
     let newest = newest
         .ok_or_else(|| Error::corrupt(format!("metadata have no manifest, path={}", path.display())))?;
     sys::replace(&dir, &dir, CURRENT, format!("{newest}\n").as_bytes()).map_err(fail)
+}
+
+/// Gives every family one more table, with nothing but its mark, from fresh metadata that make the same families in the same
+/// order: the engine's repair drops what the log has of a family whose tables are all damaged.
+fn lend_families(path: &Path) -> Result<()> {
+    const LENT: &str = "lent";
+    let fail = |error| Error::io("salvage the metadata", path, error);
+    let dir = Dir::open(path).map_err(fail)?;
+    let names = |dir: &Dir| -> Result<Vec<String>> {
+        let names = dir.list().and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fail)?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    };
+    let clear = || -> Result<()> {
+        let Some(lent) = dir.open_dir(LENT).map_err(fail)? else { return Ok(()) };
+        for name in names(&lent)? {
+            lent.unlink(&name).map_err(fail)?;
+        }
+        dir.remove_dir(LENT).map_err(fail)
+    };
+    // What an interrupted salvage left.
+    clear()?;
+    let number = |name: &String| -> Option<u64> {
+        let digits = name.strip_prefix("MANIFEST-").unwrap_or(name);
+        digits.split('.').next()?.parse().ok()
+    };
+    let mut last = names(&dir)?.iter().filter_map(number).max().unwrap_or_default();
+    drop(Metadata::open(&path.join(LENT))?);
+    if let Some(lent) = dir.open_dir(LENT).map_err(fail)? {
+        for name in names(&lent)?.iter().filter(|name| name.ends_with(".sst")) {
+            last += 1;
+            lent.rename(name, &dir, format!("{last:06}.sst")).map_err(fail)?;
+        }
+    }
+    clear()
 }
 
 /// Damage that shows at open has one way out.

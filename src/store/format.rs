@@ -1,9 +1,11 @@
 //! The FORMAT record: what wrote this store and who may open it.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{Dir, Stat, replace};
 
@@ -12,6 +14,9 @@ pub(super) const FILE: &str = "FORMAT";
 
 /// 0: unstable, until the life cycle is built.
 const VERSION: u32 = 0;
+
+/// The most that is read of the file.
+const MOST: u64 = 1 << 16;
 
 /// Flags as file systems have them: unknown `compat` is ignored, unknown `ro_compat` allows reading, unknown `incompat`
 /// allows nothing.
@@ -36,6 +41,11 @@ struct Root {
     inode: u64,
 }
 
+/// The line behind the record, which tells damage from a newer version.
+fn check_of(record: &str) -> String {
+    Digest::of(record.as_bytes()).to_string()
+}
+
 impl Format {
     /// A new store in this directory.
     pub(super) fn new(root: &Stat) -> Self {
@@ -55,21 +65,34 @@ impl Format {
         let path = private.path().join(FILE);
         let fail = |error| Error::io("read the format record", &path, error);
         let Some(file) = private.open_file(FILE).map_err(fail)? else { return Ok(None) };
-        let damaged = |error| {
+        let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::corrupt(format!(
                 "format record cannot be read, rebuild the store, path={}",
                 path.display()
             ))
             .with_source(error)
         };
-        serde_json::from_reader(std::io::Read::take(file, 1 << 16)).map(Some).map_err(damaged)
+        let mut text = String::new();
+        let size = io::Read::read_to_string(&mut io::Read::take(file, MOST), &mut text);
+        match size {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged(error.into())),
+            other => other.map_err(fail)?,
+        };
+        // A record that nobody could have written is no newer version, whatever it says.
+        let record = match text.split_once('\n') {
+            Some((record, check)) if check.trim_end() == check_of(record) => record,
+            Some(_) => return Err(damaged("its check does not fit".into())),
+            None => &text,
+        };
+        serde_json::from_str(record).map(Some).map_err(|error| damaged(error.into()))
     }
 
     pub(super) fn write(&self, private: &Dir, staging: &Dir) -> Result<()> {
         let path = private.path().join(FILE);
-        let text = serde_json::to_vec(self)
+        let text = serde_json::to_string(self)
             .map_err(|error| Error::invalid("format record cannot be written").with_source(error))?;
-        replace(private, staging, FILE, &text)
+        let text = format!("{text}\n{}\n", check_of(&text));
+        replace(private, staging, FILE, text.as_bytes())
             .map_err(|error| Error::io("write the format record", &path, error))
     }
 
@@ -107,6 +130,7 @@ impl Format {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests may panic")]
+    #![expect(clippy::disallowed_methods, reason = "a test looks at the file")]
 
     use super::*;
 
@@ -135,9 +159,22 @@ mod tests {
         let format = Format::new(&Stat::of(dir.file()).unwrap());
         format.write(&dir, &dir).unwrap();
         assert_eq!(Format::read(&dir).unwrap(), Some(format));
-        replace(&dir, &dir, FILE, b"{").unwrap();
-        let error = Format::read(&dir).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert!(error.to_string().contains(FILE));
+        let written = std::fs::read_to_string(temp.path().join(FILE)).unwrap();
+        let (record, _) = written.split_once('\n').unwrap();
+        // A flag of a newer version with a check that fits is one; with one that does not it is damage.
+        let newer = record.replace("\"version\":0", "\"version\":4");
+        replace(&dir, &dir, FILE, newer.as_bytes()).unwrap();
+        assert!(Format::read(&dir).unwrap().unwrap().check(true).is_err());
+        replace(&dir, &dir, FILE, format!("{newer}\n{}", check_of(&newer)).as_bytes()).unwrap();
+        assert!(Format::read(&dir).unwrap().unwrap().check(true).is_err());
+        let rotten = written.replace("\"version\":0", "\"version\":4");
+        for damaged in ["{", &rotten, &written[..written.len() - 9], &format!("{record}\n")] {
+            replace(&dir, &dir, FILE, damaged.as_bytes()).unwrap();
+            let error = Format::read(&dir).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.to_string().contains(FILE));
+        }
+        replace(&dir, &dir, FILE, &[0xff, 0xfe]).unwrap();
+        assert_eq!(Format::read(&dir).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

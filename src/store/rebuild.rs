@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use super::format::Format;
 use super::merge::Absence;
 use super::open::{Place, look, make_private, refuse_network};
 use super::options::{Durability, Options};
-use super::report::Report;
+use super::report::{Report, add};
 use super::repositories::stored_name;
 use super::tags::stored_tag;
 use super::take_in::{TakeIn, Taken};
@@ -110,14 +110,11 @@ impl Options {
         }
         let mut report = RebuildReport::default();
         let old = salvage(path, &private, &mut report)?;
-        if let Some(old) = &old {
-            let blobs = Blobs::open(&path.join("blobs"), &private.path().join(INGEST), true)?;
-            report.salvaged_contents = file_salvaged(&blobs, &old.view(), &mut report.reports)?;
-        }
+        let blobs = Blobs::open(&path.join("blobs"), &private.path().join(INGEST), true)?;
         let core = self.clone().durability(Durability::Power).assemble(path, root, Some(lock))?;
         core.recover()?;
         core.write_layout_file()?;
-        core.rebuild_from(old.as_ref(), &mut report)?;
+        core.rebuild_from(old, &blobs, &mut report)?;
         let stat = core.root_stat()?;
         let format = Format::read(&private).ok().flatten();
         let format = format.map_or_else(|| Format::new(&stat), |format| format.moved_to(&stat));
@@ -134,21 +131,33 @@ impl Options {
 impl Core {
     /// The old metadata first, with what they know of the published view, then `index.json` merged into that: so what was
     /// acknowledged and not yet published stays, and so does what another tool changed.
-    fn rebuild_from(&self, old: Option<&Metadata>, report: &mut RebuildReport) -> Result<()> {
+    fn rebuild_from(&self, old: Option<Old>, blobs: &Blobs, report: &mut RebuildReport) -> Result<()> {
         let mut merged = self.publishing.lock();
-        if let Some(old) = old {
-            let mut taking = TakeOld { core: self, old: &old.view(), group: Parts::default(), failed: false };
-            match taking.all(report) {
-                Ok(()) => {}
-                // The next rebuild begins with the same old metadata, which a failure of this one must not cut short.
-                Err(error) if taking.failed => return Err(error),
-                // Damage beneath a row ends the reading of the old metadata, not the rebuild.
-                Err(error) => drop(report.lost.get_or_insert_with(|| chain(&error))),
+        if let Some(Old { metadata, aside, repaired }) = old {
+            let damage = self.take_old(&metadata, blobs, report)?;
+            drop(metadata);
+            // Damage that shows only when it is read: first everything up to it, then, without the tables that have it,
+            // everything else.
+            if let Some(error) = damage {
+                report.lost.get_or_insert_with(|| chain(&error));
+                if !repaired && let Ok(metadata) = Metadata::salvage(&aside) {
+                    self.take_old(&metadata, blobs, report)?;
+                }
             }
         }
         self.merge_foreign(Absence::Adopt, &mut merged)?;
         self.signals.view_changed();
         self.publish_locked(&mut merged)
+    }
+
+    /// Takes what can be read; answers the damage that was met.
+    fn take_old(&self, old: &Metadata, blobs: &Blobs, report: &mut RebuildReport) -> Result<Option<Error>> {
+        let view = old.view();
+        let mut damage = None;
+        file_salvaged(blobs, &view, report, &mut damage)?;
+        let mut taking = TakeOld { core: self, old: &view, group: Parts::default(), failed: false };
+        taking.all(report, &mut damage)?;
+        Ok(damage)
     }
 
     fn count(&self, report: &mut RebuildReport) -> Result<()> {
@@ -199,15 +208,28 @@ impl TakeOld<'_> {
         result
     }
 
-    fn all(&mut self, report: &mut RebuildReport) -> Result<()> {
+    /// Damage ends one scan of the old metadata, not the rebuild. The next rebuild begins with the same old metadata, which a
+    /// failure of this one must not cut short.
+    fn pass_over(&self, outcome: Result<()>, damage: &mut Option<Error>) -> Result<()> {
+        match outcome {
+            Err(error) if !self.failed => {
+                damage.get_or_insert(error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn all(&mut self, report: &mut RebuildReport, damage: &mut Option<Error>) -> Result<()> {
         let old = self.old;
         let mut repositories = Vec::new();
-        old.repositories(None, |name, id| {
+        let found = old.repositories(None, |name, id| {
             repositories.push((stored_name(name)?, id));
             Ok(until(false))
-        })?;
+        });
+        self.pass_over(found, damage)?;
         for (repository, id) in &repositories {
-            old.manifests(*id, None, |digest, record| {
+            let manifests = old.manifests(*id, None, |digest, record| {
                 // Nothing is granted that the old metadata do not grant: successors have rows of their own.
                 self.take(repository, &digest, |taking| {
                     match taking.manifest_alone(&record.media_type, &digest)? {
@@ -215,20 +237,28 @@ impl TakeOld<'_> {
                         Taken::Absent(reason) | Taken::Refused(reason) => Ok(Some(reason)),
                     }
                 })
-            })?;
-            old.blobs(*id, None, |digest| {
+            });
+            self.pass_over(manifests, damage)?;
+            let contents = old.blobs(*id, None, |digest| {
                 self.take(repository, &digest, |taking| Ok(taking.blob(&digest)?.err()))
-            })?;
+            });
+            self.pass_over(contents, damage)?;
         }
-        self.commit()?;
+        let done = self.commit();
+        self.pass_over(done, damage)?;
+        let mut salvaged = 0;
         for (repository, id) in &repositories {
-            old.tags(*id, None, |tag, digest| {
-                report.salvaged_tags += u64::from(self.tag(repository, tag, digest)?);
+            let tags = old.tags(*id, None, |tag, digest| {
+                salvaged += u64::from(self.tag(repository, tag, digest)?);
                 Ok(until(false))
-            })?;
+            });
+            self.pass_over(tags, damage)?;
         }
-        self.commit()?;
-        self.bases(&repositories)
+        report.salvaged_tags = report.salvaged_tags.max(salvaged);
+        let done = self.commit();
+        self.pass_over(done, damage)?;
+        let bases = self.bases(&repositories);
+        self.pass_over(bases, damage)
     }
 
     fn take(
@@ -290,9 +320,16 @@ impl TakeOld<'_> {
     }
 }
 
+/// The old metadata, aside.
+struct Old {
+    metadata: Metadata,
+    aside: PathBuf,
+    repaired: bool,
+}
+
 /// Moves the old metadata aside and opens what can be read of them. After an interrupted rebuild those are in quarantine
 /// already, and what it left half-made follows them.
-fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Option<Metadata>> {
+fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Option<Old>> {
     let fail = |error| Error::io("move the old metadata aside", private.path(), error);
     let missing = || fail(std::io::ErrorKind::NotFound.into());
     let quarantine = private.open_dir(QUARANTINE).map_err(fail)?.ok_or_else(missing)?;
@@ -317,12 +354,12 @@ fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Opt
     }
     let aside = path.join(PRIVATE).join(QUARANTINE).join(&name);
     let error = match Metadata::open_read_only(&aside) {
-        Ok(old) => return Ok(Some(old)),
+        Ok(metadata) => return Ok(Some(Old { metadata, aside, repaired: false })),
         Err(error) => error,
     };
     report.lost = Some(chain(&error));
     match Metadata::salvage(&aside) {
-        Ok(old) => Ok(Some(old)),
+        Ok(metadata) => Ok(Some(Old { metadata, aside, repaired: true })),
         Err(error) => {
             report.lost = Some(chain(&error));
             Ok(None)
@@ -343,13 +380,18 @@ pub(super) fn chain(error: &Error) -> String {
 }
 
 /// Gives journalled content its files, if it is what its key says.
-fn file_salvaged(blobs: &Blobs, old: &View<'_>, reports: &mut Vec<Report>) -> Result<u64> {
-    let mut count = 0;
+fn file_salvaged(
+    blobs: &Blobs,
+    old: &View<'_>,
+    report: &mut RebuildReport,
+    damage: &mut Option<Error>,
+) -> Result<()> {
     let mut bytes = 0;
     let mut group: Vec<(Digest, Bytes)> = Vec::new();
     let read = old.journal_rows(|digest, _, content| {
         if digest.algorithm().digest(content) != digest {
-            reports.push(Report::Missing { digest, reason: "its journalled bytes are damaged".into() });
+            let reason = "its journalled bytes are damaged".into();
+            add(&mut report.reports, Report::Missing { digest, reason });
             return Ok(until(false));
         }
         if blobs.stat_size(&digest)? != Some(content.len() as u64) {
@@ -358,14 +400,16 @@ fn file_salvaged(blobs: &Blobs, old: &View<'_>, reports: &mut Vec<Report>) -> Re
         }
         if bytes >= GROUP_BYTES {
             bytes = 0;
-            count += blobs.file_many(std::mem::take(&mut group))? as u64;
+            report.salvaged_contents += blobs.file_many(std::mem::take(&mut group))? as u64;
         }
         Ok(until(false))
     });
-    count += blobs.file_many(group)? as u64;
+    report.salvaged_contents += blobs.file_many(group)? as u64;
     match read {
-        Ok(()) => Ok(count),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(count),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            damage.get_or_insert(error);
+            Ok(())
+        }
+        other => other,
     }
 }

@@ -57,6 +57,11 @@ pub(crate) fn scratch() -> Scratch {
     Scratch { temp: tempfile::Builder::new().prefix("orlop-test-").tempdir().unwrap() }
 }
 
+/// The same in a given place.
+pub(crate) fn scratch_in(place: &Path) -> Scratch {
+    Scratch { temp: tempfile::Builder::new().prefix("orlop-test-").tempdir_in(place).unwrap() }
+}
+
 /// Options that publish only when a test says so, and at close.
 pub(crate) fn options() -> Options {
     Options::new().on_damage(OnDamage::Refuse).publish(Publish::OnClose)
