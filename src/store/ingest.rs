@@ -52,7 +52,8 @@ impl Store {
     /// As [`Store::ingest_bytes`]; `Io` when the reader fails.
     pub fn ingest_reader(&self, reader: impl Read, expected: &Expected) -> Result<Content> {
         let mut ingest = self.ingest(expected.algorithm())?;
-        ingest.append_from(reader)?;
+        // One byte more than was announced is enough to know.
+        ingest.append_from(reader.take(expected.size.map_or(u64::MAX, |size| size.saturating_add(1))))?;
         ingest.finish(expected)
     }
 

@@ -11,6 +11,7 @@ mod concurrency;
 mod cp;
 mod directories;
 mod flags;
+mod hostile;
 mod integrity;
 mod interrupts;
 mod quirks;

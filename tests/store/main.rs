@@ -11,12 +11,14 @@
 #![expect(clippy::cast_possible_truncation, reason = "sizes here are small")]
 
 mod batch;
+mod bitrot;
 mod content;
 mod copying;
 mod crash;
 mod errors;
 mod foreign;
 mod graph;
+mod hostile;
 mod manifests;
 mod model;
 mod observed;

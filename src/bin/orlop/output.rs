@@ -99,10 +99,10 @@ impl Output {
         if self.format == Format::Json {
             let mut document = serde_json::to_string_pretty(json).map_err(unwritable)?;
             document.push('\n');
-            return stdout(&document);
+            return stdout(&harmless(document));
         }
         if self.format == Format::Jsonl {
-            return stdout(&line(json)?);
+            return stdout(&harmless(line(json)?));
         }
         stdout(&text().lines().map(|line| format!("{}\n", plain(line))).collect::<String>())
     }
@@ -162,11 +162,6 @@ pub(crate) fn failure(failure: &Failure) {
 
 /// The text on one line, without what could steer a terminal: what stands in a layout may have been written by anyone.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    // Beside the control characters: those that reorder or hide the text around them.
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
@@ -187,6 +182,30 @@ pub(crate) fn count(files: usize, directories: usize) -> String {
         (0, _) => directories_shown,
         _ => format!("{files_shown}, {directories_shown}"),
     }
+}
+
+/// Control characters, and those that reorder or hide the text around them.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The same document without what could steer a terminal: inside a text of JSON an escape means the same, and outside of
+/// one there is none of it but the ends of lines.
+fn harmless(document: String) -> String {
+    let odd = |c: char| steers(c) && c != '\n';
+    if !document.contains(odd) {
+        return document;
+    }
+    let mut shown = String::with_capacity(document.len() + 16);
+    for c in document.chars() {
+        if odd(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// A size for people: exact below a kilobyte, then decimal units with one digit.
