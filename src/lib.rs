@@ -23,6 +23,21 @@ pub use store::{
     Untagged, Verifier, Verify, VerifyProgress, VerifyReport,
 };
 
+/// What the fuzz targets need of the inside. In no build but theirs.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// See `metadata::fuzzing::records`.
+    pub fn records(bytes: &[u8]) {
+        crate::metadata::fuzzing::records(bytes);
+    }
+
+    /// See `metadata::fuzzing::keys`.
+    pub fn keys(bytes: &[u8]) {
+        crate::metadata::fuzzing::keys(bytes);
+    }
+}
+
 /// The format on disk, byte by byte.
 #[cfg(doc)]
 #[doc = include_str!("../docs/format.md")]

@@ -1,0 +1,9 @@
+//! Keys and records of the metadata.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    orlop::fuzzing::records(bytes);
+    orlop::fuzzing::keys(bytes);
+});
