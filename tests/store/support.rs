@@ -64,7 +64,8 @@ pub(crate) fn scratch_in(place: &Path) -> Scratch {
 
 /// Options that publish only when a test says so, and at close.
 pub(crate) fn options() -> Options {
-    Options::new().on_damage(OnDamage::Refuse).publish(Publish::OnClose)
+    // A test that starts a process holds the locks of all others between its fork and its exec.
+    Options::new().lock_timeout(Duration::from_secs(2)).on_damage(OnDamage::Refuse).publish(Publish::OnClose)
 }
 
 pub(crate) fn fresh() -> (Scratch, Store) {
