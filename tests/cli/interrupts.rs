@@ -126,9 +126,13 @@ fn what_was_killed_is_cleared_by_the_next_writer() {
 #[test]
 fn an_interrupted_copy_moves_no_tag_and_the_next_one_goes_on() {
     let place = Place::with_files();
-    // Zeros that take no room: only the time to hash and copy them counts.
-    fs::File::create(place.path("large")).unwrap().set_len(3 << 30).unwrap();
-    place.push(&["oci:from:v2", "large"]);
+    // Many contents, each in a file of its own: the copy takes long enough to be met in the middle.
+    let names: Vec<String> = (0..1500).map(|n| format!("many/{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        place.write(name, format!("{n} {}", "x".repeat(40_000)));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    place.push(&[&["oci:from:v2"], names.as_slice()].concat());
     place.push(&["oci:s:v1", "a.txt"]);
     let mut copy = place.command(&["cp", "--no-link", "oci:from:v2", "oci:s"]);
     let copy = copy.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
