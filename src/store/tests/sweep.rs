@@ -199,25 +199,33 @@ fn put_foreign(root: &Path) {
 struct Template(Vec<(PathBuf, u32, Option<Vec<u8>>)>);
 
 impl Template {
+    /// Of a store that is open, the engine may remove a file between the look at a directory and the reading.
     fn take(root: &Path) -> Self {
+        for _ in 0..100 {
+            match Self::try_take(root) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                taken => return taken.unwrap(),
+            }
+        }
+        panic!("files vanish all the time, path={}", root.display());
+    }
+
+    fn try_take(root: &Path) -> std::io::Result<Self> {
         let mut entries = Vec::new();
         let mut waiting = vec![root.to_path_buf()];
         while let Some(dir) = waiting.pop() {
-            for entry in fs::read_dir(&dir).unwrap() {
-                let path = entry.unwrap().path();
-                let meta = fs::symlink_metadata(&path).unwrap();
-                let content = meta.is_file().then(|| fs::read(&path).unwrap());
-                entries.push((
-                    path.strip_prefix(root).unwrap().to_path_buf(),
-                    meta.permissions().mode(),
-                    content,
-                ));
+            for entry in fs::read_dir(&dir)? {
+                let path = entry?.path();
+                let meta = fs::symlink_metadata(&path)?;
+                let content = if meta.is_file() { Some(fs::read(&path)?) } else { None };
+                let name = path.strip_prefix(root).unwrap().to_path_buf();
+                entries.push((name, meta.permissions().mode(), content));
                 if meta.is_dir() {
                     waiting.push(path);
                 }
             }
         }
-        Self(entries)
+        Ok(Self(entries))
     }
 
     /// The directory itself stays the same one, or the store would count as a copy.
