@@ -9,7 +9,7 @@
 //! | a huge manifest | `a_huge_manifest_is_refused_before_it_is_read` | `tests/store/manifests.rs` |
 //! | JSON that blows up | `json_costs_no_more_than_its_text` | `oci/json.rs`, `oci/manifest/tests.rs` |
 //! | ambiguous documents | `a_document_that_readers_understand_differently_is_refused` | `oci/json.rs` |
-//! | mixed up digests and sizes | `bytes_are_what_was_announced_or_nothing_is_kept` | `blobs/tests.rs` |
+//! | mixed up digests and sizes | `bytes_are_what_was_announced_or_nothing_is_kept` | `blobs/tests/ingest.rs` |
 //! | a source that changes while it is read | `a_source_that_changes_is_stored_as_it_was_read` | |
 //! | leaks between repositories | `what_another_repository_holds_is_as_if_it_were_not_there` | `tests/store/repositories.rs` |
 //! | who may move a tag | `of_many_that_create_a_tag_one_wins` | `tests/store/tags.rs` |

@@ -19,6 +19,7 @@ mod confirm;
 mod content;
 mod cp;
 mod discover;
+mod entry_path;
 mod error;
 mod fileref;
 mod generate;

@@ -18,8 +18,8 @@ use orlop::{Algorithm, Digest};
 use rustix::fs::OFlags;
 
 use crate::archive::{BLOCK, Kind, Member};
+use crate::entry_path::{goes_up_again, leads_out};
 use crate::error::{Exit, Failure};
-use crate::unpack::{goes_up_again, leads_out};
 
 /// What lies below a directory, in the order in which it is packed.
 #[derive(Debug)]
