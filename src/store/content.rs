@@ -163,7 +163,7 @@ impl Core {
             Ok(()) => self.verified.remember(digest),
             Err(error) => {
                 if error.kind() == ErrorKind::Corrupt && self.check_writable().is_ok() {
-                    self.mark_damaged(digest)?;
+                    self.condemn(digest, true, false)?;
                 }
                 return Err(error);
             }
@@ -171,25 +171,35 @@ impl Core {
         Ok(())
     }
 
-    fn mark_damaged(&self, digest: &Digest) -> Result<()> {
+    /// Looks at damage once more with the content to itself, unless that could not be read at all, and puts it down; what is
+    /// still damaged goes to quarantine if it is to. None: it is healed or gone by now.
+    pub(super) fn condemn(&self, digest: &Digest, look: bool, quarantine: bool) -> Result<Option<bool>> {
         let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
         let view = self.metadata.view();
-        // A push may have healed it since: what is there now is looked at once more.
-        let Some(record) = view.content(digest)? else { return Ok(()) };
-        if view.journal_id(digest)?.is_some() {
-            return Ok(());
+        let Some(record) = view.content(digest)? else { return Ok(None) };
+        if look && self.is_sound(&view, digest, &record)? {
+            return Ok(None);
         }
-        let now = BlobReader::open(&self.blobs, *digest, record.size);
-        if now
-            .and_then(|reader| reader.map(|reader| reader.verify()).transpose())
-            .is_ok_and(|found| found.is_some())
-        {
-            return Ok(());
+        if !record.damaged {
+            let mut rows = self.metadata.rows();
+            rows.put_content(digest, &ContentRecord { damaged: true, ..record });
+            // Not synced: a mark that is lost is found again.
+            self.write_unsynced(rows)?;
         }
-        let mut rows = self.metadata.rows();
-        rows.put_content(digest, &ContentRecord { damaged: true, ..record });
-        // Not synced: a mark that is lost is found again.
-        self.write_unsynced(rows)
+        if quarantine { self.move_to_quarantine(digest).map(Some) } else { Ok(Some(false)) }
+    }
+
+    fn is_sound(&self, view: &View<'_>, digest: &Digest, record: &ContentRecord) -> Result<bool> {
+        if let Some((_, bytes)) = view.journal(digest)? {
+            return Ok(digest.algorithm().digest(&bytes) == *digest);
+        }
+        let reader = BlobReader::open(&self.blobs, *digest, record.size);
+        let verified = reader.and_then(|reader| reader.as_ref().map(BlobReader::verify).transpose());
+        match verified {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn must_verify(&self, record: &ContentRecord, digest: &Digest) -> bool {

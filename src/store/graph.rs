@@ -192,6 +192,23 @@ impl Referrers<'_> {
         Ok(page)
     }
 
+    /// Reads the page that begins here and every one behind it. Memory grows with what there is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Referrers::page`].
+    pub fn all(mut self) -> Result<Vec<Descriptor>> {
+        let mut descriptors = Vec::new();
+        loop {
+            let page = self.page()?;
+            descriptors.extend(page.descriptors);
+            self.after = page.next;
+            if self.after.is_none() {
+                return Ok(descriptors);
+            }
+        }
+    }
+
     /// Annotations that were too many for the row are read from the manifest.
     fn describe(&self, view: &View<'_>, record: ReferrerRecord) -> Result<Descriptor> {
         let mut descriptor = record.descriptor;

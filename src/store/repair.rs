@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use super::repositories::stored_name;
 use super::{Store, until};
 use crate::blobs::Sharing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::ContentRecord;
+use crate::metadata::{ContentRecord, RepositoryId};
 use crate::oci::{RepositoryName, Role, media_type};
 
 /// Contents looked at between two looks at the metadata.
@@ -152,33 +153,31 @@ impl<'a> Repair<'a> {
 
     /// Completes manifests that refer to what their repository does not hold.
     fn bring_all(&mut self, report: &mut RepairReport) -> Result<()> {
-        let mut names: Vec<RepositoryName> = Vec::new();
-        loop {
-            let page = self.store.repositories(names.last(), PAGE)?;
-            names.extend(page.items);
-            if !page.more {
-                break;
-            }
-        }
-        for name in names {
-            for digest in self.sparse_manifests(&name)? {
+        for (name, id) in self.repositories()? {
+            for digest in self.sparse_manifests(id)? {
                 self.complete(&name, &digest, report)?;
             }
         }
         Ok(())
     }
 
-    fn sparse_manifests(&self, name: &RepositoryName) -> Result<Vec<Digest>> {
-        let view = self.store.core().metadata.view();
+    fn repositories(&self) -> Result<Vec<(RepositoryName, RepositoryId)>> {
         let mut found = Vec::new();
-        if let Some(id) = view.repository(name.as_str())? {
-            view.manifests(id, None, |digest, record| {
-                if record.sparse {
-                    found.push(digest);
-                }
-                Ok(until(false))
-            })?;
-        }
+        self.store.core().metadata.view().repositories(None, |name, id| {
+            found.push((stored_name(name)?, id));
+            Ok(until(false))
+        })?;
+        Ok(found)
+    }
+
+    fn sparse_manifests(&self, id: RepositoryId) -> Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        self.store.core().metadata.view().manifests(id, None, |digest, record| {
+            if record.sparse {
+                found.push(digest);
+            }
+            Ok(until(false))
+        })?;
         Ok(found)
     }
 

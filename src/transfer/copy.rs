@@ -7,14 +7,12 @@ use crate::blobs::Sharing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Manifest, Role, Tag, media_type};
-use crate::store::{Batch, Expect, Referrers, Repository, Store};
+use crate::store::{Batch, Expect, Repository, Store};
 
 /// Bytes of new content after which what came so far is committed, so that an interrupted copy need not begin again.
 const COMMIT_EVERY: u64 = 256 << 20;
 /// The same in contents, of which a batch can hold so many.
 const COMMIT_EVERY_CONTENTS: usize = 20_000;
-/// Referrers asked for at once.
-const PAGE: usize = 1000;
 
 /// Copies artifacts from one repository to another.
 ///
@@ -270,7 +268,7 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         self.ready.push(*digest);
         if self.with.referrers {
-            for descriptor in referrers(self.with.from, digest)? {
+            for descriptor in self.with.from.referrers(digest).all()? {
                 let descriptor = Box::new(descriptor);
                 steps.push(Step::Enter { descriptor, parent: Some((*digest, Role::Subject)) });
             }
@@ -424,22 +422,5 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         self.commit()?;
         Ok(self.copied)
-    }
-}
-
-fn referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>> {
-    let mut descriptors = Vec::new();
-    let mut after = None;
-    loop {
-        let mut query: Referrers<'_> = repository.referrers(subject).limit(PAGE);
-        if let Some(token) = &after {
-            query = query.after(token);
-        }
-        let page = query.page()?;
-        descriptors.extend(page.descriptors);
-        after = page.next;
-        if after.is_none() {
-            return Ok(descriptors);
-        }
     }
 }

@@ -8,12 +8,11 @@ use orlop::oci::{Descriptor, RepositoryName, media_type};
 use orlop::{Digest, Expected, Repository, Store};
 
 use crate::args::{option, target, target_of, value, verb};
-use crate::confirm::{ask, check, force_flag, whole};
+use crate::confirm::{DeleteArgs, ask, check, in_use, whole};
 use crate::content::{FetchArgs, descriptor_flag, output_option, pretty_flag, print_descriptor};
 use crate::error::{Exit, Failure};
 use crate::interrupt;
 use crate::loose;
-use crate::manifest::in_use;
 use crate::output::Output;
 use crate::platform::missing;
 use crate::progress::Progress;
@@ -208,41 +207,14 @@ fn push(args: &PushArgs, output: &Output) -> Result<(), Failure> {
     output.result([digest], &view, || format!("Pushed {}\nDigest: {digest}\n", target.shown()))
 }
 
-/// The arguments of a deletion.
-#[derive(Debug)]
-struct DeleteArgs {
-    target: String,
-    force: bool,
-    descriptor: bool,
-    pretty: bool,
-    write: WriteArgs,
-}
-
 fn delete_command() -> Command {
-    verb(
+    let command = verb(
         "delete",
         "Delete a content from a repository",
         "Content that a manifest of the repository refers to cannot be deleted; other repositories keep it.",
         "orlop blob delete oci:app@sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
-    )
-    .visible_aliases(["rm", "remove"])
-    .arg(target("oci:DIR[:REPOSITORY]@DIGEST", "The content"))
-    .arg(force_flag())
-    .arg(descriptor_flag())
-    .arg(pretty_flag())
-    .args(WriteArgs::declare())
-}
-
-impl DeleteArgs {
-    fn of(matches: &ArgMatches) -> Self {
-        Self {
-            target: target_of(matches),
-            force: matches.get_flag("force"),
-            descriptor: matches.get_flag("descriptor"),
-            pretty: matches.get_flag("pretty"),
-            write: WriteArgs::of(matches),
-        }
-    }
+    );
+    DeleteArgs::declare(command.arg(target("oci:DIR[:REPOSITORY]@DIGEST", "The content")))
 }
 
 fn delete(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {

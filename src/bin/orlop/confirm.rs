@@ -1,18 +1,48 @@
-//! The question before something is deleted.
+//! What deletions have in common: their arguments, and the question before something is deleted.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
-use clap::Arg;
+use clap::{ArgMatches, Command};
+use orlop::ErrorKind;
 
-use crate::args::flag;
+use crate::args::{flag, target_of};
+use crate::content::{descriptor_flag, pretty_flag};
 use crate::error::{Exit, Failure};
 use crate::output::{self, plain};
 use crate::reference::{Selector, Target};
+use crate::session::WriteArgs;
 
-/// The flag that answers the question beforehand.
-pub(crate) fn force_flag() -> Arg {
-    flag("force", "Do not ask, and take it as done if there is nothing to delete").short('f')
+/// The arguments of a deletion.
+#[derive(Debug)]
+pub(crate) struct DeleteArgs {
+    pub(crate) target: String,
+    pub(crate) force: bool,
+    pub(crate) descriptor: bool,
+    pub(crate) pretty: bool,
+    pub(crate) write: WriteArgs,
+}
+
+impl DeleteArgs {
+    /// Adds them, behind the one that names what is deleted, to a command, which is called `rm` and `remove` as well.
+    pub(crate) fn declare(command: Command) -> Command {
+        command
+            .visible_aliases(["rm", "remove"])
+            .arg(flag("force", "Do not ask, and take it as done if there is nothing to delete").short('f'))
+            .arg(descriptor_flag())
+            .arg(pretty_flag())
+            .args(WriteArgs::declare())
+    }
+
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        Self {
+            target: target_of(matches),
+            force: matches.get_flag("force"),
+            descriptor: matches.get_flag("descriptor"),
+            pretty: matches.get_flag("pretty"),
+            write: WriteArgs::of(matches),
+        }
+    }
 }
 
 /// Refuses to print a descriptor behind a question.
@@ -60,4 +90,11 @@ pub(crate) fn ask(question: &str, force: bool) -> Result<bool, Failure> {
         output::stderr("Operation cancelled.\n");
     }
     Ok(is_yes)
+}
+
+/// Says what to do about content that is still needed.
+pub(crate) fn in_use(error: orlop::Error) -> Failure {
+    let is_used = error.kind() == ErrorKind::Conflict;
+    let failure = Failure::from(error);
+    if is_used { failure.with_hint("nothing was deleted; delete what refers to it first") } else { failure }
 }

@@ -13,6 +13,7 @@ use crate::output::{self, Output, plain};
 use crate::progress::Progress;
 use crate::reference::{Selector, Target, repository_and_tags};
 use crate::session::{self, WriteArgs};
+use crate::view::all_repositories;
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1000;
@@ -241,15 +242,7 @@ fn items(source: &Store, from: &Target, to: &Target) -> Result<Vec<Item>, Failur
 /// Every manifest of every repository.
 fn everything(source: &Store) -> Result<Vec<Item>, Failure> {
     let mut items = Vec::new();
-    let mut names: Vec<RepositoryName> = Vec::new();
-    loop {
-        let page = source.repositories(names.last(), PAGE)?;
-        names.extend(page.items);
-        if !page.more {
-            break;
-        }
-    }
-    for name in names {
+    for name in all_repositories(source)? {
         manifests(&source.repository(&name), &mut items)?;
     }
     Ok(items)

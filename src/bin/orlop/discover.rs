@@ -17,8 +17,6 @@ use crate::view::{Extent, View, complete};
 
 /// The deepest tree that is shown: two levels of JSON each, within the 128 that common readers take.
 const MAX_DEPTH: u16 = 60;
-/// How many referrers are asked for at once.
-const PAGE: usize = 1000;
 
 /// The arguments.
 #[derive(Debug)]
@@ -151,7 +149,7 @@ impl Walk<'_> {
         if self.artifact_type.is_none() {
             node.manifests = self.manifests(&descriptor.digest, depth)?;
         }
-        for referrer in self.referrers(&descriptor.digest)? {
+        for referrer in self.query(&descriptor.digest).all()? {
             if self.seen.insert(referrer.digest) {
                 node.referrers.push(self.node(&referrer, depth - 1)?);
             }
@@ -200,23 +198,6 @@ impl Walk<'_> {
         match self.artifact_type {
             Some(artifact_type) => query.artifact_type(artifact_type),
             None => query,
-        }
-    }
-
-    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Failure> {
-        let mut descriptors = Vec::new();
-        let mut after = None;
-        loop {
-            let mut query = self.query(subject).limit(PAGE);
-            if let Some(token) = &after {
-                query = query.after(token);
-            }
-            let page = query.page()?;
-            descriptors.extend(page.descriptors);
-            after = page.next;
-            if after.is_none() {
-                return Ok(descriptors);
-            }
         }
     }
 }

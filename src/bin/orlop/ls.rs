@@ -13,7 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::output::{self, Output, plain};
 use crate::reference::{Selector, Target};
 use crate::session;
-use crate::view::{View, complete, total_size};
+use crate::view::{View, all_repositories, complete, total_size};
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1000;
@@ -100,17 +100,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 impl Listing {
     fn rows(&self) -> impl Iterator<Item = &Row> {
         self.tags.iter().chain(self.untagged.iter().flatten())
-    }
-}
-
-fn all_repositories(store: &Store) -> Result<Vec<RepositoryName>, Failure> {
-    let mut names: Vec<RepositoryName> = Vec::new();
-    loop {
-        let page = store.repositories(names.last(), PAGE)?;
-        names.extend(page.items);
-        if !page.more {
-            return Ok(names);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::reference::{Selector, Target};
 use crate::session;
+use crate::view::all_repositories;
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1000;
@@ -62,15 +63,7 @@ fn list(text: &str, last: Option<String>, output: &Output) -> Result<(), Failure
     let target: Target = text.parse()?;
     target.whole()?;
     let store = session::read(&target, output)?;
-    let mut names: Vec<RepositoryName> = Vec::new();
-    loop {
-        let page = store.repositories(names.last(), PAGE)?;
-        let more = page.more;
-        names.extend(page.items);
-        if !more {
-            break;
-        }
-    }
+    let names = all_repositories(&store)?;
     // The one without a name cannot be listed by name; whoever looks for tags is told of it.
     if names.iter().any(RepositoryName::is_unnamed)
         && !store.default_repository().tags(None, 1)?.items.is_empty()

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use orlop::oci::media_type::is_non_distributable;
-use orlop::oci::{Annotations, Descriptor, Role};
-use orlop::{Digest, Repository};
+use orlop::oci::{Annotations, Descriptor, RepositoryName, Role};
+use orlop::{Digest, Repository, Store};
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::output;
+
+/// How many rows are asked for at once.
+const PAGE: usize = 1000;
 
 /// A manifest or a file. `reference` can be given to any verb that reads.
 #[derive(Clone, Debug, Serialize)]
@@ -118,4 +121,16 @@ fn plural(count: usize, word: &str) -> String {
 /// The bytes of a manifest and of everything below it that is there, each content once.
 pub(crate) fn total_size(repository: &Repository, descriptor: &Descriptor) -> Result<u64, Failure> {
     Extent::of(repository, descriptor).map(|extent| extent.bytes)
+}
+
+/// Every repository of a layout, the unnamed one first.
+pub(crate) fn all_repositories(store: &Store) -> Result<Vec<RepositoryName>, Failure> {
+    let mut names: Vec<RepositoryName> = Vec::new();
+    loop {
+        let page = store.repositories(names.last(), PAGE)?;
+        names.extend(page.items);
+        if !page.more {
+            return Ok(names);
+        }
+    }
 }

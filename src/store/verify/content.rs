@@ -9,8 +9,7 @@ use super::{Finding, Flaw, Verifier, VerifyReport};
 use crate::blobs::BlobReader;
 use crate::digest::{Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{ContentRecord, View};
-use crate::store::locks::Need;
+use crate::metadata::ContentRecord;
 use crate::store::{Core, until};
 
 /// Contents of one page: what a stopped run does again at most.
@@ -189,8 +188,7 @@ impl Core {
         }
     }
 
-    /// Looks at damage once more with the content to itself; puts it down, and moves the file away. None: it is healed
-    /// or gone by now.
+    /// Puts damage down, and moves the file away. None: it is healed or gone by now.
     fn settle_damage(
         &self,
         digest: &Digest,
@@ -209,36 +207,13 @@ impl Core {
         if self.read_only {
             return Ok(Some(finding));
         }
-        let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
-        let view = self.metadata.view();
-        let Some(record) = view.content(digest)? else { return Ok(None) };
-        if flaw != Flaw::Unreadable && self.is_sound(&view, digest, &record)? {
-            return Ok(None);
-        }
-        if !record.damaged {
-            let mut rows = self.metadata.rows();
-            rows.put_content(digest, &ContentRecord { damaged: true, ..record });
-            // Not synced: a mark that is lost is found again.
-            self.write_unsynced(rows)?;
-        }
         // What cannot be read now may be read another day, so it stays where it is.
-        if quarantine && matches!(flaw, Flaw::Size | Flaw::Bytes | Flaw::Kind) {
-            finding.quarantined = self.move_to_quarantine(digest)?;
-        }
+        let quarantine = quarantine && matches!(flaw, Flaw::Size | Flaw::Bytes | Flaw::Kind);
+        let Some(moved) = self.condemn(digest, flaw != Flaw::Unreadable, quarantine)? else {
+            return Ok(None);
+        };
+        finding.quarantined = moved;
         Ok(Some(finding))
-    }
-
-    fn is_sound(&self, view: &View<'_>, digest: &Digest, record: &ContentRecord) -> Result<bool> {
-        if let Some((_, bytes)) = view.journal(digest)? {
-            return Ok(digest.algorithm().digest(&bytes) == *digest);
-        }
-        let reader = BlobReader::open(&self.blobs, *digest, record.size);
-        let verified = reader.and_then(|reader| reader.as_ref().map(BlobReader::verify).transpose());
-        match verified {
-            Ok(found) => Ok(found.is_some()),
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -1,55 +1,27 @@
 //! `orlop manifest delete`
 
-use clap::{ArgMatches, Command};
-use orlop::ErrorKind;
+use clap::Command;
 
-use crate::args::{target, target_of, verb};
-use crate::confirm::{ask, check, force_flag, whole};
-use crate::content::{descriptor_flag, pretty_flag, print_descriptor};
+use crate::args::{target, verb};
+use crate::confirm::{DeleteArgs, ask, check, in_use, whole};
+use crate::content::print_descriptor;
 use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::reference::Target;
-use crate::session::{self, WriteArgs};
+use crate::session;
 use crate::view::View;
 
-/// The arguments.
-#[derive(Debug)]
-pub(crate) struct Args {
-    target: String,
-    force: bool,
-    descriptor: bool,
-    pretty: bool,
-    write: WriteArgs,
-}
-
 pub(crate) fn command() -> Command {
-    verb(
+    let command = verb(
         "delete",
         "Delete a manifest with all its tags",
         "What it refers to stays, and so does what refers to it. A manifest that an index lists cannot be deleted.",
         "orlop manifest delete oci:app:v1",
-    )
-    .visible_aliases(["rm", "remove"])
-    .arg(target("oci:DIR:REF", "The manifest"))
-    .arg(force_flag())
-    .arg(descriptor_flag())
-    .arg(pretty_flag())
-    .args(WriteArgs::declare())
+    );
+    DeleteArgs::declare(command.arg(target("oci:DIR:REF", "The manifest")))
 }
 
-impl Args {
-    pub(crate) fn of(matches: &ArgMatches) -> Self {
-        Self {
-            target: target_of(matches),
-            force: matches.get_flag("force"),
-            descriptor: matches.get_flag("descriptor"),
-            pretty: matches.get_flag("pretty"),
-            write: WriteArgs::of(matches),
-        }
-    }
-}
-
-pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
     check(args.descriptor, args.force)?;
     let target: Target = args.target.parse()?;
     whole(&target)?;
@@ -81,11 +53,4 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let view = View::new(target.by_digest(&name, &digest), &descriptor);
     output.result([digest], &view, || format!("Deleted {}\n", target.shown()))
-}
-
-/// Says what to do about content that is still needed.
-pub(crate) fn in_use(error: orlop::Error) -> Failure {
-    let is_used = error.kind() == ErrorKind::Conflict;
-    let failure = Failure::from(error);
-    if is_used { failure.with_hint("nothing was deleted; delete what refers to it first") } else { failure }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::{ArgMatches, Command};
 
+use crate::confirm::DeleteArgs;
 use crate::error::Failure;
 use crate::output::Output;
 
@@ -29,13 +30,11 @@ pub(crate) fn command() -> Command {
         ])
 }
 
-pub(crate) use delete::in_use;
-
 pub(crate) fn run(matches: &ArgMatches, output: &Output) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("fetch", matches)) => fetch::run(&fetch::Args::of(matches)?, output),
         Some(("push", matches)) => push::run(&push::Args::of(matches), output),
-        Some(("delete", matches)) => delete::run(&delete::Args::of(matches), output),
+        Some(("delete", matches)) => delete::run(&DeleteArgs::of(matches), output),
         Some(("fetch-config", matches)) => config::run(&config::Args::of(matches)?, output),
         Some(("index", matches)) => index::run(matches, output),
         _ => Err(Failure::usage("no verb was given").with_hint("`orlop manifest --help` lists them")),
