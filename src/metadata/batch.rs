@@ -4,7 +4,7 @@ use rocksdb::WriteBatch;
 
 use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId};
-use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, encode_target};
+use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, encode_target};
 use super::schema::Family;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -128,7 +128,7 @@ impl<'a> Rows<'a> {
         repository: RepositoryId,
         tag: &str,
         previous: Option<&Digest>,
-        current: Option<&Digest>,
+        current: Option<&TagRecord>,
     ) {
         if let Some(previous) = previous {
             self.delete(Family::Default, &key::tag_by_target(repository, previous, tag));
@@ -136,8 +136,8 @@ impl<'a> Rows<'a> {
         let key = key::tag(repository, tag);
         match current {
             Some(current) => {
-                self.put(Family::Default, &key, &encode_target(Some(current)));
-                self.put(Family::Default, &key::tag_by_target(repository, current, tag), &[]);
+                self.put(Family::Default, &key, &current.encode());
+                self.put(Family::Default, &key::tag_by_target(repository, &current.target, tag), &[]);
             }
             None => self.delete(Family::Default, &key),
         }
@@ -181,11 +181,11 @@ impl<'a> Rows<'a> {
         self.delete(Family::Default, &key::fact(fact));
     }
 
-    fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+    pub(super) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
         self.batch.put_cf(self.metadata.family(family), key, value);
     }
 
-    fn delete(&mut self, family: Family, key: &[u8]) {
+    pub(super) fn delete(&mut self, family: Family, key: &[u8]) {
         self.batch.delete_cf(self.metadata.family(family), key);
     }
 }

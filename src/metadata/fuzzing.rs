@@ -3,8 +3,10 @@
 
 use super::key::{self, ReferrerOrder, RepositoryId};
 use super::record::{
-    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, decode_target, encode_target, split_journal,
+    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, encode_target,
+    split_journal,
 };
+use super::retention::RetentionRecord;
 use crate::digest::Digest;
 
 /// Decodes any bytes as every record: what is accepted means the same after it was written again.
@@ -29,6 +31,12 @@ pub(crate) fn records(bytes: &[u8]) {
     }
     if let Ok(target) = decode_target(bytes) {
         assert_eq!(decode_target(&encode_target(target.as_ref())).unwrap(), target);
+    }
+    if let Ok(record) = TagRecord::decode(bytes) {
+        assert_eq!(TagRecord::decode(&record.encode()).unwrap(), record);
+    }
+    if let Ok(record) = RetentionRecord::decode(bytes) {
+        assert_eq!(RetentionRecord::decode(&record.encode()).unwrap(), record);
     }
     if let Ok((_, content)) = split_journal(bytes) {
         assert_eq!(content.len() + 8, bytes.len());

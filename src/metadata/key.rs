@@ -58,6 +58,7 @@ pub(crate) mod tag_byte {
     pub(crate) const REFERRER_BY_TYPE: u8 = b's';
     pub(crate) const REFERRER_BY_CREATED: u8 = b'c';
     pub(crate) const REFERRER_BY_TYPE_AND_CREATED: u8 = b'd';
+    pub(crate) const RETENTION: u8 = b'P';
 }
 
 /// Bytes of every graph key that identify what it is about: tag byte, algorithm, 32 bytes of the digest.
@@ -91,6 +92,11 @@ pub(crate) fn tag_by_target(repository: RepositoryId, target: &Digest, tag: &str
     target.to_key(&mut key);
     key.extend_from_slice(tag.as_bytes());
     key
+}
+
+/// The retention policy of a repository.
+pub(crate) fn retention(repository: RepositoryId) -> Vec<u8> {
+    tagged(tag_byte::RETENTION, &repository.0.to_be_bytes())
 }
 
 pub(crate) fn base(layout_name: &str) -> Vec<u8> {

@@ -10,6 +10,7 @@ mod key;
 mod record;
 #[cfg(test)]
 mod recorded;
+mod retention;
 mod schema;
 mod view;
 
@@ -21,7 +22,8 @@ use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
-pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord};
+pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord};
+pub(crate) use retention::RetentionRecord;
 pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::{Annotations, Descriptor};
 
-const VERSION: u8 = 0;
+pub(super) const VERSION: u8 = 0;
 
 /// Annotations of a referrer up to this many encoded bytes stay in its row; larger ones are read from the manifest.
 const INLINE_ANNOTATIONS: usize = 1024;
@@ -150,7 +150,33 @@ impl Fingerprint {
     }
 }
 
-/// A tag's target, or a base row: `None` says that there was none.
+/// What a tag names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TagRecord {
+    pub(crate) target: Digest,
+    /// When it last came to name another manifest, in milliseconds since the epoch; unknown after a rebuild.
+    pub(crate) changed: Option<u64>,
+}
+
+impl TagRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = encode_target(Some(&self.target));
+        if let Some(changed) = self.changed {
+            put_number(&mut out, changed);
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut input = Input::open(bytes, "tag")?;
+        let target = input.digest()?;
+        let changed = if input.rest.is_empty() { None } else { Some(input.number()?) };
+        input.close()?;
+        Ok(Self { target, changed })
+    }
+}
+
+/// The target of a base row: `None` says that there was none.
 pub(crate) fn encode_target(target: Option<&Digest>) -> Vec<u8> {
     let mut out = vec![VERSION];
     if let Some(digest) = target {
@@ -176,11 +202,11 @@ pub(crate) fn split_journal(row: &[u8]) -> Result<(u64, &[u8])> {
         .ok_or_else(|| malformed("journal"))
 }
 
-fn malformed(record: &str) -> Error {
+pub(super) fn malformed(record: &str) -> Error {
     Error::corrupt(format!("metadata holds a malformed record, record={record}"))
 }
 
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or(0x7f);
         number >>= 7;
@@ -192,13 +218,13 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_number(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// An absent text is told from an empty one.
-fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         None => out.push(0),
         Some(text) => {
@@ -208,13 +234,13 @@ fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-struct Input<'a> {
+pub(super) struct Input<'a> {
     rest: &'a [u8],
     record: &'static str,
 }
 
 impl<'a> Input<'a> {
-    fn open(bytes: &'a [u8], record: &'static str) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8], record: &'static str) -> Result<Self> {
         let mut input = Self { rest: bytes, record };
         if input.byte()? == VERSION { Ok(input) } else { Err(malformed(record)) }
     }
@@ -225,7 +251,7 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8> {
+    pub(super) fn byte(&mut self) -> Result<u8> {
         self.take(1)?.first().copied().ok_or_else(|| malformed(self.record))
     }
 
@@ -237,7 +263,7 @@ impl<'a> Input<'a> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    fn number(&mut self) -> Result<u64> {
+    pub(super) fn number(&mut self) -> Result<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -253,7 +279,7 @@ impl<'a> Input<'a> {
         Err(malformed(self.record))
     }
 
-    fn text(&mut self) -> Result<&'a str> {
+    pub(super) fn text(&mut self) -> Result<&'a str> {
         let length = usize::try_from(self.number()?).map_err(|_| malformed(self.record))?;
         std::str::from_utf8(self.take(length)?).map_err(|_| malformed(self.record))
     }
@@ -278,7 +304,7 @@ impl<'a> Input<'a> {
         Ok(annotations)
     }
 
-    fn close(self) -> Result<()> {
+    pub(super) fn close(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(malformed(self.record)) }
     }
 }
@@ -325,6 +351,8 @@ mod tests {
             prop_assert_eq!(ManifestRecord::decode(&manifest.encode()).unwrap(), manifest);
             let record = referrer(other.into_iter().map(|value| (text.clone(), value)).collect());
             prop_assert_eq!(ReferrerRecord::decode(&record.encode()).unwrap(), record);
+            let tag = TagRecord { target: Digest::of(text.as_bytes()), changed: damaged.then_some(sequence) };
+            prop_assert_eq!(TagRecord::decode(&tag.encode()).unwrap(), tag);
             let print = Fingerprint { hash: [7; 32], size, inode: sequence, modified: -1 };
             prop_assert_eq!(Fingerprint::decode(&print.encode()).unwrap(), print);
         }
@@ -336,6 +364,7 @@ mod tests {
             let _ = ReferrerRecord::decode(&bytes);
             let _ = Fingerprint::decode(&bytes);
             let _ = decode_target(&bytes);
+            let _ = TagRecord::decode(&bytes);
             let _ = split_journal(&bytes);
         }
     }

@@ -6,7 +6,8 @@
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
 //! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |
-//! | | `t` id, tag | target |
+//! | | `t` id, tag | target, time of the last change |
+//! | | `P` id | retention policy |
 //! | | `u` id, target, tag | nothing |
 //! | | `b` name in `index.json`, or 0 and digest | the target that the published view has, written with the first change since |
 //! | | `f` name, 0, digest as written | an entry of `index.json` that is not ours to understand, as JSON |

@@ -7,7 +7,7 @@ use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, Sna
 
 use super::key::{self, Kind, ReferrerOrder, RepositoryId, tag_byte};
 use super::record::{
-    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, decode_target, split_journal,
+    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, split_journal,
 };
 use super::schema::{Family, MARK};
 use super::{Metadata, engine};
@@ -220,10 +220,8 @@ impl<'a> View<'a> {
     // Tags.
 
     pub(crate) fn tag(&self, repository: RepositoryId, tag: &str) -> Result<Option<Digest>> {
-        match self.get(Family::Default, &key::tag(repository, tag))? {
-            Some(row) => decode_target(&row),
-            None => Ok(None),
-        }
+        let row = self.get(Family::Default, &key::tag(repository, tag))?;
+        row.map(|row| TagRecord::decode(&row).map(|record| record.target)).transpose()
     }
 
     /// What a tag names, by the name of its repository.
@@ -241,11 +239,20 @@ impl<'a> View<'a> {
         after: Option<&str>,
         mut visit: impl FnMut(&str, Digest) -> Visit,
     ) -> Result<()> {
+        self.tag_records(repository, after, |tag, record| visit(tag, record.target))
+    }
+
+    /// [`View::tags`] with the time of their last change.
+    pub(crate) fn tag_records(
+        &self,
+        repository: RepositoryId,
+        after: Option<&str>,
+        mut visit: impl FnMut(&str, TagRecord) -> Visit,
+    ) -> Result<()> {
         let prefix = key::tag(repository, "");
         let after = after.map(|after| key::tag(repository, after));
         self.scan(Family::Default, &prefix, after.as_deref(), |key, value| {
-            let target = decode_target(value)?.ok_or_else(|| malformed(key))?;
-            visit(text(rest(key, prefix.len())?)?, target)
+            visit(text(rest(key, prefix.len())?)?, TagRecord::decode(value)?)
         })
     }
 
@@ -423,7 +430,7 @@ impl<'a> View<'a> {
         Ok(self.get(Family::Default, &key::fact(fact))?.is_some())
     }
 
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
         let handle = self.metadata.family(family);
         let row = match &self.snapshot {
             None => self.metadata.db.get_pinned_cf(handle, key),
@@ -433,7 +440,7 @@ impl<'a> View<'a> {
     }
 
     /// Visits the rows that start with `prefix` and come after `after`, in key order.
-    fn scan(
+    pub(super) fn scan(
         &self,
         family: Family,
         prefix: &[u8],

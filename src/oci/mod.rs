@@ -13,6 +13,7 @@ pub mod layout;
 mod manifest;
 pub mod media_type;
 pub mod names;
+mod pattern;
 mod reference;
 
 pub use annotations::Annotations;
@@ -20,4 +21,5 @@ pub use descriptor::{Descriptor, Platform};
 pub use layout::{IndexEntry, IndexWriter, LayoutName, Membership, read_index};
 pub use manifest::{MAX_MANIFEST_SIZE, MAX_SUCCESSORS, Manifest, Role, Successor};
 pub use media_type::ManifestKind;
+pub use pattern::TagPattern;
 pub use reference::{Reference, RepositoryName, Tag};

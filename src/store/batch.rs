@@ -133,6 +133,7 @@ pub(super) enum Item {
         tag: Tag,
         target: Option<Digest>,
         expect: Expect,
+        changed: Changed,
     },
     /// The repository no longer holds the content, as a blob or as a manifest.
     Remove {
@@ -152,6 +153,15 @@ pub(super) enum Item {
         digest: Digest,
         json: String,
     },
+}
+
+/// When a tag came to name what it names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Changed {
+    /// With this batch.
+    Now,
+    /// Earlier, in milliseconds since the epoch; nobody knows when, if none.
+    Earlier(Option<u64>),
 }
 
 #[derive(Debug)]
@@ -390,6 +400,7 @@ impl Batch {
             tag: tag.clone(),
             target,
             expect,
+            changed: Changed::Now,
         });
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
-use super::batch::{Expect, Item, Parts};
+use super::batch::{Changed, Expect, Item, Parts};
 use super::report::Report;
 use super::repositories::{stored_name, untagged};
 use super::take_in::{TakeIn, Taken};
@@ -283,7 +283,10 @@ impl Merge<'_> {
         if ours != Some(*theirs) {
             let expect = ours.map_or(Expect::Absent, Expect::Is);
             let tag = tag.clone();
-            self.group.parts.items.push(Item::Tag { repository, tag, target: Some(*theirs), expect });
+            // What is taken over as a whole was made at times that nobody wrote down.
+            let changed = if self.absence == Absence::Adopt { Changed::Earlier(None) } else { Changed::Now };
+            let target = Some(*theirs);
+            self.group.parts.items.push(Item::Tag { repository, tag, target, expect, changed });
             // Of a layout that is opened for the first time everything is taken, which needs no words.
             if self.absence != Absence::Adopt {
                 self.group.reports.push(Report::Taken { name: name.to_owned(), digest: *theirs });
@@ -458,7 +461,8 @@ impl Merge<'_> {
             return Ok(());
         }
         let repository = repository.clone();
-        let items = vec![Item::Tag { repository, tag, target: None, expect: Expect::Is(digest) }];
+        let (expect, changed) = (Expect::Is(digest), Changed::Now);
+        let items = vec![Item::Tag { repository, tag, target: None, expect, changed }];
         match self.core.commit_taken(Parts { items, ..Parts::default() }, false) {
             Ok(()) => self.core.report(Report::Removed { name, digest }),
             // Moved here meanwhile: changed by both, ours stays.

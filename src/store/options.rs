@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::retention::{Retention, Untagged};
 use crate::error::{Error, Result};
 use crate::oci::MAX_MANIFEST_SIZE;
 
@@ -60,17 +61,6 @@ impl Default for Publish {
     fn default() -> Self {
         Self::Interval(Duration::from_secs(1))
     }
-}
-
-/// What becomes of manifests that no tag and no other manifest names.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Untagged {
-    /// They stay until somebody deletes them: a digest that was handed out stays valid.
-    #[default]
-    Keep,
-    /// A collection may take them this long after they lost their last name. (Collection is not built yet.)
-    ExpireAfter(Duration),
 }
 
 /// What opening does about metadata that cannot be read.
@@ -133,7 +123,7 @@ pub struct Options {
     pub(super) verify: Verify,
     pub(super) publish: Publish,
     pub(super) inline_limit: usize,
-    pub(super) untagged: Untagged,
+    pub(super) retention: Retention,
     pub(super) limits: Limits,
     pub(super) lock_timeout: Duration,
     pub(super) on_damage: OnDamage,
@@ -151,7 +141,7 @@ impl Default for Options {
             verify: Verify::default(),
             publish: Publish::default(),
             inline_limit: DEFAULT_INLINE_LIMIT,
-            untagged: Untagged::default(),
+            retention: Retention::default(),
             limits: Limits::default(),
             lock_timeout: Duration::ZERO,
             on_damage: OnDamage::default(),
@@ -202,10 +192,18 @@ impl Options {
         self
     }
 
-    /// What becomes of manifests that nothing names. [`Untagged::Keep`] by default.
+    /// What becomes of manifests that nothing names. [`Untagged::Keep`] by default. A part of [`Options::retention`].
     #[must_use]
     pub fn untagged(mut self, untagged: Untagged) -> Self {
-        self.untagged = untagged;
+        self.retention.untagged = untagged;
+        self
+    }
+
+    /// What a collection may take of repositories that have no policy of their own. Nothing that has a name or had one, by
+    /// default.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -256,6 +254,7 @@ impl Options {
                 "a batch needs room for one artifact, max_batch_rows={max_batch_rows}, minimum=64"
             )));
         }
+        self.retention.check()?;
         if *max_content_size == Some(0) {
             return Err(Error::invalid("content limit is zero, max_content_size=0"));
         }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Core;
-use super::batch::{Committed, Expect, Item, NewManifest, Pushed, TagChange};
+use super::batch::{Changed, Committed, Expect, Item, NewManifest, Pushed, TagChange};
 use super::commit::Source;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{ContentRecord, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, View, fact};
+use crate::metadata::{
+    ContentRecord, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, TagRecord, View, fact,
+};
 use crate::oci::{Descriptor, LayoutName, RepositoryName, Role, Tag, media_type};
 
 /// Bytes that the rows of a content take in a batch, beside the content.
@@ -166,7 +168,9 @@ impl<'a, 'b> Plan<'a, 'b> {
             Item::Hold { repository, digest } => self.hold(&repository, &digest),
             Item::Mount { repository, from, digest } => self.mount(&repository, &from, &digest),
             Item::Manifest(new) => self.manifest(&new),
-            Item::Tag { repository, tag, target, expect } => self.tag(repository, tag, target, expect),
+            Item::Tag { repository, tag, target, expect, changed } => {
+                self.tag(repository, tag, target, expect, changed)
+            }
             Item::Remove { repository, kind, digest } => self.remove(&repository, kind, &digest),
             Item::Foreign { name, digest, json } => {
                 match json {
@@ -311,6 +315,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         tag: Tag,
         target: Option<Digest>,
         expect: Expect,
+        changed: Changed,
     ) -> Result<()> {
         let id = match target {
             Some(_) => Some(self.id_or_create(&repository)?),
@@ -334,7 +339,8 @@ impl<'a, 'b> Plan<'a, 'b> {
         {
             self.put_base(&repository, &tag, previous)?;
             self.replace_foreign(&repository, &tag)?;
-            self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), target.as_ref());
+            let record = target.map(|target| TagRecord { target, changed: changed.time() });
+            self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), record.as_ref());
             self.tags.insert((id, tag.clone()), target);
             self.planned.view_changed = true;
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::batch::{Expect, Item, Parts};
+use super::batch::{Changed, Expect, Item, Parts};
 use super::format::Format;
 use super::merge::Absence;
 use super::open::{Place, look, make_private, refuse_network};
@@ -22,7 +22,7 @@ use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, RepositoryId, View};
+use crate::metadata::{Metadata, RepositoryId, TagRecord, View};
 use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
 
@@ -248,8 +248,8 @@ impl TakeOld<'_> {
         self.pass_over(done, damage)?;
         let mut salvaged = 0;
         for (repository, id) in &repositories {
-            let tags = old.tags(*id, None, |tag, digest| {
-                salvaged += u64::from(self.tag(repository, tag, digest)?);
+            let tags = old.tag_records(*id, None, |tag, record| {
+                salvaged += u64::from(self.tag(repository, tag, record)?);
                 Ok(until(false))
             });
             self.pass_over(tags, damage)?;
@@ -281,7 +281,8 @@ impl TakeOld<'_> {
         Ok(until(false))
     }
 
-    fn tag(&mut self, repository: &RepositoryName, tag: &str, digest: Digest) -> Result<bool> {
+    fn tag(&mut self, repository: &RepositoryName, tag: &str, record: TagRecord) -> Result<bool> {
+        let TagRecord { target: digest, changed } = record;
         let view = self.core.metadata.view();
         let held = match view.repository(repository.as_str())? {
             Some(id) => view.manifest(id, &digest)?.is_some(),
@@ -289,7 +290,8 @@ impl TakeOld<'_> {
         };
         if held {
             let (repository, tag) = (repository.clone(), stored_tag(tag)?);
-            self.group.items.push(Item::Tag { repository, tag, target: Some(digest), expect: Expect::Any });
+            let (target, expect, changed) = (Some(digest), Expect::Any, Changed::Earlier(changed));
+            self.group.items.push(Item::Tag { repository, tag, target, expect, changed });
         }
         if self.group.items.len() >= GROUP {
             self.commit()?

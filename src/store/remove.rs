@@ -2,7 +2,7 @@
 //!
 //! A removal has its repository for itself, so nothing that it looks at can change before its rows are written.
 
-use super::batch::Expect;
+use super::batch::{Changed, Expect};
 use super::plan::Plan;
 use super::repositories::untagged;
 use super::{Core, tags::stored_tag, until};
@@ -70,7 +70,7 @@ impl Plan<'_, '_> {
         for tag in tags {
             // The batch may have moved it away.
             if self.current_tag(id, &tag)? == Some(*digest) {
-                self.tag(repository.clone(), tag, None, Expect::Any)?;
+                self.tag(repository.clone(), tag, None, Expect::Any, Changed::Now)?;
             }
         }
         // An older index.json of another tool must not bring it back.

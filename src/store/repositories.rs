@@ -120,6 +120,7 @@ impl Core {
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
+        rows.delete_retention(id);
         rows.finish_deleted(id);
         self.write(rows)
     }

@@ -1,10 +1,14 @@
 //! Tags: mutable names of manifests, changed by compare-and-set.
 
+use std::time::SystemTime;
+
 use super::batch::Expect;
 use super::repository::Repository;
+use super::retention::time_of;
 use super::{Page, until};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::metadata::TagRecord;
 use crate::oci::{Descriptor, Reference, Tag};
 
 /// A tag and what it names.
@@ -15,6 +19,9 @@ pub struct TagEntry {
     pub tag: Tag,
     /// The manifest that it names.
     pub digest: Digest,
+    /// When it came to name that manifest, by the clock of whoever wrote it. Unknown after a rebuild, and for a tag that was
+    /// in a layout before that became a store.
+    pub changed: Option<SystemTime>,
 }
 
 impl Repository {
@@ -77,8 +84,8 @@ impl Repository {
         if limit > 0
             && let Some(id) = self.id(&view)?
         {
-            view.tags(id, after, |tag, digest| {
-                found.push(TagEntry { tag: stored_tag(tag)?, digest });
+            view.tag_records(id, after, |tag, TagRecord { target: digest, changed }| {
+                found.push(TagEntry { tag: stored_tag(tag)?, digest, changed: changed.and_then(time_of) });
                 Ok(until(found.len() > limit))
             })?;
         }

@@ -30,6 +30,7 @@ mod rebuild;
 mod removals;
 mod repairing;
 mod repositories;
+mod retention;
 mod support;
 mod tags;
 mod verifying;

@@ -280,7 +280,7 @@ impl Compare<'_> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
-    use crate::metadata::{ContentRecord, Rows};
+    use crate::metadata::{ContentRecord, Rows, TagRecord};
     use crate::oci::media_type;
     use crate::store::{Options, Store};
 
@@ -335,7 +335,8 @@ mod tests {
                 rows.delete_referrer(at.id, &at.manifest, sequence, &row);
             }),
             ("a tag names it and its repository does not hold it", |at, rows| {
-                rows.move_tag(at.id, "ghost", None, Some(&Digest::of(b"ghost")));
+                let ghost = TagRecord { target: Digest::of(b"ghost"), changed: None };
+                rows.move_tag(at.id, "ghost", None, Some(&ghost));
             }),
             ("does not hold, and is not marked so", |at, rows| {
                 rows.delete_member(at.id, Kind::Blob, &at.config)
