@@ -25,3 +25,4 @@ mod tree;
 mod verbs_blob;
 mod verbs_manifest;
 mod verbs_names;
+mod verbs_rm;

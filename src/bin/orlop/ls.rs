@@ -13,7 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::output::{self, Output, plain};
 use crate::reference::{Selector, Target};
 use crate::session;
-use crate::view::{View, all_repositories, complete, total_size};
+use crate::view::{View, all_repositories, complete, containers, total_size};
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1000;
@@ -164,23 +164,7 @@ fn is_root(repository: &Repository, descriptor: &Descriptor) -> Result<bool, Fai
             return Ok(false);
         }
     }
-    // A referrer does not keep its subject, but a list keeps what it lists.
-    let mut after = None;
-    loop {
-        let page = repository.predecessors(&descriptor.digest, after.as_ref(), PAGE)?;
-        for predecessor in &page.items {
-            let edges = repository.successors(&predecessor.digest)?.unwrap_or_default();
-            let lists =
-                |digest| edges.iter().any(|e| e.role != Role::Subject && e.descriptor.digest == digest);
-            if lists(descriptor.digest) {
-                return Ok(false);
-            }
-        }
-        after = page.items.last().map(|predecessor| predecessor.digest);
-        if !page.more {
-            return Ok(true);
-        }
-    }
+    Ok(!containers(repository, &descriptor.digest, |_| true)?)
 }
 
 /// Names that other tools have given and that are no `[repository:]tag`.

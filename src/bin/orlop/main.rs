@@ -44,6 +44,7 @@ mod reference;
 mod repair;
 mod repo;
 mod resolve;
+mod rm;
 mod session;
 mod source;
 mod tag;
@@ -68,7 +69,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content
 /// The verbs by what one wants to do. One that is not listed comes last.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
-    ("References", &["ls", "repo", "resolve", "tag", "untag", "inspect"]),
+    ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "verify", "repair", "rebuild"]),
 ];
@@ -136,6 +137,7 @@ fn ungrouped() -> Command {
             tag::command(),
             cp::command(),
             untag::command(),
+            rm::command(),
             inspect::command(),
             ls::command(),
             manifest::command(),
@@ -193,6 +195,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "cp" => cp::run(&cp::Args::of(matches), &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "untag" => untag::run(&untag::Args::of(matches), &output),
+        "rm" => rm::run(&rm::Args::of(matches), &output),
         "inspect" => inspect::run(&inspect::Args::of(matches), &output),
         "ls" => ls::run(&ls::Args::of(matches), &output),
         "manifest" => manifest::run(matches, &output),

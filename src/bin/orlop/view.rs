@@ -114,13 +114,36 @@ impl Extent {
     }
 }
 
-fn plural(count: usize, word: &str) -> String {
+pub(crate) fn plural(count: usize, word: &str) -> String {
     if count == 1 { word.to_owned() } else { format!("{word}s") }
 }
 
 /// The bytes of a manifest and of everything below it that is there, each content once.
 pub(crate) fn total_size(repository: &Repository, descriptor: &Descriptor) -> Result<u64, Failure> {
     Extent::of(repository, descriptor).map(|extent| extent.bytes)
+}
+
+/// Whether some manifest that contains this one, and is not only about it, is one that is asked for.
+pub(crate) fn containers(
+    repository: &Repository,
+    digest: &Digest,
+    is_wanted: impl Fn(&Digest) -> bool,
+) -> Result<bool, Failure> {
+    let mut after = None;
+    loop {
+        let page = repository.predecessors(digest, after.as_ref(), PAGE)?;
+        for predecessor in page.items.iter().filter(|found| is_wanted(&found.digest)) {
+            // A referrer does not keep its subject, but a list keeps what it lists.
+            let edges = repository.successors(&predecessor.digest)?.unwrap_or_default();
+            if edges.iter().any(|edge| edge.role != Role::Subject && edge.descriptor.digest == *digest) {
+                return Ok(true);
+            }
+        }
+        after = page.items.last().map(|predecessor| predecessor.digest);
+        if !page.more {
+            return Ok(false);
+        }
+    }
 }
 
 /// Every repository of a layout, the unnamed one first.
