@@ -16,6 +16,7 @@ mod digest {
     pub struct Digest(pub u8);
 }
 
+pub mod collecting;
 pub mod publishing;
 mod store;
 

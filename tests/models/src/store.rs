@@ -43,6 +43,18 @@ pub enum Without {
     StripeOfSettle,
     /// A change of a tag writes no base row.
     Base,
+    /// An existence answer is not remembered.
+    Touch,
+    /// An existence answer is remembered after its look, when the stripe was given back.
+    TouchFirst,
+    /// An existence answer takes no stripe.
+    StripeOfAnswer,
+    /// A collection looks at what is needed before it takes the stripe, and not again.
+    LookUnderStripe,
+    /// A collection unlinks before it publishes.
+    PublishFirst,
+    /// A collection unlinks without a look whether the content came back.
+    LookBeforeUnlink,
 }
 
 /// What the metadata say of a content.

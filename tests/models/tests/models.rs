@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use orlop_models::collecting::Collecting;
 use orlop_models::publishing::Publisher;
 use orlop_models::{Digest, Store, Without, breaks, holds};
 use shuttle::thread;
@@ -188,5 +189,69 @@ fn publishing_controls() {
     }
     for without in [Without::SettleLooks, Without::StripeOfSettle, Without::Base] {
         breaks(&format!("{without:?}"), publishing_and_untagging(without));
+    }
+}
+
+/// Two clients that trust existence answers, and a collection of what they are about to use.
+fn collecting_and_pushing(without: Without) -> impl Fn() + Send + Sync + Clone + 'static {
+    move || {
+        let store = Arc::new(Collecting::new(without));
+        // It is there, nothing refers to it, and its grace is over.
+        store.push_long_ago(A);
+        together(
+            &store,
+            vec![
+                Box::new(|store: &Collecting| store.collect(A)),
+                Box::new(|store| store.push_all(A)),
+                Box::new(|store| store.push_all(A)),
+                Box::new(|store| {
+                    store.publisher.publish();
+                    store.publisher.read_layout();
+                }),
+            ],
+        );
+        store.check();
+    }
+}
+
+/// Content that goes with its manifest while another client brings it again, and while another tool reads.
+fn collecting_and_deleting(without: Without) -> impl Fn() + Send + Sync + Clone + 'static {
+    move || {
+        let store = Arc::new(Collecting::new(without));
+        store.push_long_ago(A);
+        assert!(store.push_manifest(A));
+        store.publisher.publish();
+        together(
+            &store,
+            vec![
+                Box::new(|store: &Collecting| {
+                    store.delete_manifest(A);
+                    store.collect(A);
+                    store.collect(A);
+                }),
+                Box::new(|store| store.push(A)),
+                Box::new(|store| {
+                    store.publisher.read_layout();
+                    store.publisher.read_layout();
+                }),
+            ],
+        );
+        store.check();
+    }
+}
+
+#[test]
+fn collecting_against_pushing() {
+    holds(collecting_and_pushing(Without::Nothing));
+    holds(collecting_and_deleting(Without::Nothing));
+}
+
+#[test]
+fn collecting_controls() {
+    for without in [Without::Touch, Without::TouchFirst, Without::StripeOfAnswer, Without::LookUnderStripe] {
+        breaks(&format!("{without:?}"), collecting_and_pushing(without));
+    }
+    for without in [Without::PublishFirst, Without::LookBeforeUnlink] {
+        breaks(&format!("{without:?}"), collecting_and_deleting(without));
     }
 }
