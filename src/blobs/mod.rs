@@ -5,6 +5,7 @@
 
 mod blob;
 mod filing;
+mod giving;
 mod ingest;
 mod pipe;
 mod reader;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 
 pub use self::blob::Blob;
 pub(crate) use self::filing::Staged;
+pub(crate) use self::giving::Given;
 pub(crate) use self::ingest::Body;
 pub(crate) use self::ingest::unobserved;
 pub use self::ingest::{Content, Expected, Ingest, Sharing};

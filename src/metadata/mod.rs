@@ -18,6 +18,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 
 pub(crate) use batch::Rows;
@@ -137,6 +138,16 @@ impl Metadata {
         self.db
             .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
             .map_err(|error| engine("flush the metadata", error))
+    }
+
+    /// Makes other metadata with the rows of this moment in a directory that must not exist and whose parent must: tables get
+    /// further names, or are copied where they cannot. Durable when it returns. Writing goes on meanwhile.
+    pub(crate) fn checkpoint(&self, to: &Path) -> Result<()> {
+        const ACTION: &str = "copy the metadata";
+        fault::point(Call::CopyRows, to).map_err(|error| Error::io(ACTION, to, error))?;
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
+            .map_err(|error| engine(ACTION, error))
     }
 
     /// Merges the tables into as few as there can be.

@@ -174,6 +174,7 @@ impl Core {
     /// Looks at damage once more with the content to itself, unless that could not be read at all, and puts it down; what is
     /// still damaged goes to quarantine if it is to. None: it is healed or gone by now.
     pub(super) fn condemn(&self, digest: &Digest, look: bool, quarantine: bool) -> Result<Option<bool>> {
+        let _unlinking = quarantine.then(|| self.locks.unlinking());
         let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
         let view = self.metadata.view();
         let Some(record) = view.content(digest)? else { return Ok(None) };

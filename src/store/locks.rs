@@ -29,6 +29,9 @@ pub(super) struct Locks {
     /// Tags and manifest membership, by repository name and tag or digest.
     names: Vec<Mutex<()>>,
     content: Vec<RwLock<()>>,
+    /// Shared by what takes names from content files, exclusive for what needs all of them to stay. Taken before every
+    /// stripe, because whoever waits for it may wait long.
+    files: RwLock<()>,
     hasher: std::hash::RandomState,
 }
 
@@ -46,8 +49,19 @@ impl Locks {
             repositories: (0..NAME_STRIPES).map(|_| RwLock::new(())).collect(),
             names: (0..NAME_STRIPES).map(|_| Mutex::new(())).collect(),
             content: (0..CONTENT_STRIPES).map(|_| RwLock::new(())).collect(),
+            files: RwLock::new(()),
             hasher: std::hash::RandomState::new(),
         }
+    }
+
+    /// For taking names from content files, a few at a time. Waits while a checkpoint gives them further names.
+    pub(super) fn unlinking(&self) -> RwLockReadGuard<'_, ()> {
+        self.files.read()
+    }
+
+    /// While it is held no content file loses its name; that files come and are replaced goes on.
+    pub(super) fn keep_files(&self) -> RwLockWriteGuard<'_, ()> {
+        self.files.write()
     }
 
     pub(super) fn repositories<'a>(&self, names: impl Iterator<Item = (&'a str, Need)>) -> Held<'_> {

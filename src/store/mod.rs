@@ -1,6 +1,7 @@
 //! The store: content files and metadata joined into the promises of this crate, one file per promise.
 
 mod batch;
+mod checkpoint;
 mod commit;
 mod content;
 mod filing;
@@ -45,6 +46,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 pub use self::batch::{Batch, Committed, Expect, Pushed, TagChange};
+pub use self::checkpoint::{CheckpointProgress, CheckpointReport, Checkpointer};
 pub use self::content::Stat;
 pub use self::graph::{Order, PageToken, Referrers, ReferrersPage};
 pub use self::manifests::StoredManifest;

@@ -378,7 +378,8 @@ impl Core {
         Ok(())
     }
 
-    fn mark(&self, damaged: Vec<(crate::digest::Digest, ContentRecord)>) -> Result<()> {
+    /// Puts down which contents are damaged.
+    pub(super) fn mark(&self, damaged: Vec<(crate::digest::Digest, ContentRecord)>) -> Result<()> {
         let mut rows = self.metadata.rows();
         for (digest, record) in &damaged {
             rows.put_content(digest, record);

@@ -61,6 +61,8 @@ pub(crate) enum Call {
     SyncRows,
     /// Writing the rows that are in memory only into tables.
     FlushRows,
+    /// Giving the tables of the metadata further names in another directory.
+    CopyRows,
     /// No call: keeping a journal row until its file is there. Left out, the row goes first.
     KeepJournal,
     /// No call: putting down what is about to become `index.json`.

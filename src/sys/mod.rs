@@ -14,6 +14,7 @@ mod read;
 mod scratch;
 mod space;
 mod temp;
+mod tree;
 
 pub(crate) use self::atomic::replace;
 pub(crate) use self::clock::now;
@@ -25,3 +26,4 @@ pub(crate) use self::read::read_at;
 pub(crate) use self::scratch::ScratchDir;
 pub(crate) use self::space::{FsKind, filesystem_kind, free_space, sync_filesystem};
 pub(crate) use self::temp::TempFile;
+pub(crate) use self::tree::{Linked, clear, copy_mode, is_within, link, remove_tree};

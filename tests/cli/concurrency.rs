@@ -236,10 +236,11 @@ fn the_holder_of_the_lock_is_named_by_every_writing_verb() {
         &["blob", "delete", "-f", BLOB],
         &["repair", "--from", "oci:from", "oci:DIR"],
         &["rebuild", "oci:DIR"],
+        &["checkpoint", "oci:DIR", "copy"],
     ];
     for verb in verbs {
         for (directory, flags) in [("s", &[][..]), ("p", &["--plain"][..])] {
-            if verb[0] == "rebuild" && directory == "p" {
+            if ["rebuild", "checkpoint"].contains(&verb[0]) && directory == "p" {
                 continue;
             }
             let before = walk(&place.path(directory));

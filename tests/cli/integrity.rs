@@ -118,3 +118,38 @@ fn a_verification_goes_on_where_it_was() {
     place.fails(2, &["verify", "oci:a", "--state", "state"]);
     place.fails(1, &["verify", "oci:a", "--state", "none/state"]);
 }
+
+#[test]
+fn a_checkpoint_is_another_store() {
+    let place = Place::with_files();
+    place.write("large.bin", vec![7; 200_000]);
+    let digest = place.push(&["oci:a:v1", "large.bin", "a.txt"]);
+    let made = place.ok(&["checkpoint", "oci:a", "copy"]);
+    assert!(
+        made.starts_with("Made oci:copy\n4 contents, ") && made.contains(": 4 linked, 0 copied"),
+        "{made}"
+    );
+    assert_eq!(place.ok(&["resolve", "oci:copy:v1"]).trim(), digest);
+    place.ok(&["verify", "oci:copy", "--read-data", "--index"]);
+    let made = place.json(&["checkpoint", "a", "oci:second", "--copy"]);
+    assert_eq!(keys(&made), ["bytes", "contents", "copied", "damaged", "journalled", "linked", "reference"]);
+    assert_eq!((&made["copied"], &made["linked"]), (&4.into(), &0.into()));
+    place.ok(&["untag", "oci:copy:v1"]);
+    place.ok(&["resolve", "oci:a:v1"]);
+
+    let error = place.fails(1, &["checkpoint", "oci:a", "copy"]);
+    assert!(error.contains("not empty") && error.contains("hint: name a directory that is empty"), "{error}");
+    place.fails(2, &["checkpoint", "oci:a"]);
+    place.fails(2, &["checkpoint", "oci:a:v1", "third"]);
+    place.fails(2, &["checkpoint", "oci:a", "third:v1"]);
+    place.fails(3, &["checkpoint", "oci:none", "third"]);
+    place.push(&["--plain", "oci:p:v1", "a.txt"]);
+    let error = place.fails(3, &["checkpoint", "oci:p", "third"]);
+    assert!(error.contains("hint: `orlop cp -r oci:p"), "{error}");
+    assert!(!place.path("p/.orlop").exists());
+    fs::remove_file(blob(&place, "a", &vec![7; 200_000])).unwrap();
+    let output = place.run(&["checkpoint", "oci:a", "third"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("hint: `orlop verify oci:a`"), "{}", text(&output.stderr));
+    assert_eq!(place.run(&["verify", "oci:third"]).status.code(), Some(4));
+}

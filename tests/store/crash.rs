@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,8 @@ enum Step {
     Remove(usize),
     Delete,
     Flush,
+    /// Makes a checkpoint beside the store, in place of the one before. It may be gone then, or there and whole.
+    Checkpoint,
 }
 
 /// One worker's repository as it should be.
@@ -55,6 +57,7 @@ fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
     let which = chance / 32 % POOL;
     match chance % 32 {
         0..20 => Step::Push(which),
+        20..24 if worker == 0 => Step::Checkpoint,
         20..25 => Step::Untag(which),
         25..29 => Step::Remove(which),
         29 => Step::Delete,
@@ -64,6 +67,10 @@ fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
 
 fn name_of(worker: usize) -> String {
     format!("worker-{worker}")
+}
+
+fn checkpoint_of(root: &Path) -> PathBuf {
+    root.with_file_name("checkpoint")
 }
 
 fn tag_of(which: usize) -> String {
@@ -107,6 +114,15 @@ fn perform(store: &Store, worker: usize, step: Step) {
         }
         Step::Delete => drop(store.delete_repository(&name(&name_of(worker))).unwrap()),
         Step::Flush => store.flush().unwrap(),
+        Step::Checkpoint => {
+            let place = checkpoint_of(store.root());
+            if place.exists() {
+                // By one step, so that a kill leaves none in parts under this name.
+                fs::rename(&place, place.with_file_name("old")).unwrap();
+                fs::remove_dir_all(place.with_file_name("old")).unwrap();
+            }
+            store.checkpoint(place).unwrap();
+        }
     }
 }
 
@@ -129,7 +145,7 @@ impl Model {
                 model.tags.retain(|_, target| *target != digest);
             }
             Step::Delete => model = Self::default(),
-            Step::Flush => {}
+            Step::Flush | Step::Checkpoint => {}
         }
         model
     }
@@ -212,12 +228,21 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
     let (dir, store) = fresh();
     store.close().unwrap();
     let mut models: [Model; WORKERS] = Default::default();
-    let mut steps = 0;
+    let (mut steps, mut checkpoints) = (0, 0);
     for round in 0..usize::try_from(kills).unwrap() {
         let done = killed(&dir.root(), round, seed);
         // Before anybody mends anything, another tool finds nothing missing in what is published.
         Layout::sound(&dir.root());
         names_are_hashes(&dir.root());
+        let place = checkpoint_of(&dir.root());
+        if place.exists() {
+            Layout::sound(&place);
+            let copy = options().open(&place).unwrap();
+            let report = copy.verify().index(true).read_data(true).run().unwrap();
+            assert!(report.is_sound(), "round {round}: {report:?}");
+            checkpoints += 1;
+        }
+        let _ = fs::remove_dir_all(place.with_file_name("old"));
         let store = options().open(dir.root()).unwrap();
         assert_eq!(store.reports(), [], "round {round}");
         for (worker, model) in models.iter_mut().enumerate() {
@@ -245,5 +270,6 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
             }
         }
     }
+    assert!(checkpoints > 0, "no checkpoint was made");
     assert!(steps > usize::try_from(kills).unwrap() * 4, "the child did next to nothing: {steps} steps");
 }

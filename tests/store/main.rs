@@ -12,6 +12,7 @@
 
 mod batch;
 mod bitrot;
+mod checkpoint;
 mod content;
 mod copying;
 mod crash;

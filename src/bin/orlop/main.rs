@@ -14,6 +14,7 @@ mod artifact;
 mod attach;
 mod attached;
 mod blob;
+mod checkpoint;
 mod complete;
 mod confirm;
 mod content;
@@ -71,7 +72,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
-    ("Layouts", &["init", "verify", "repair", "rebuild"]),
+    ("Layouts", &["init", "verify", "repair", "rebuild", "checkpoint"]),
 ];
 
 fn command() -> Command {
@@ -146,6 +147,7 @@ fn ungrouped() -> Command {
             verify::command(),
             repair::command(),
             rebuild::command(),
+            checkpoint::command(),
             generate::completion_command(),
             generate::man_command(),
         ])
@@ -204,6 +206,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "verify" => verify::run(&verify::Args::of(matches), &output),
         "repair" => repair::run(&repair::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
+        "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
         "completion" => generate::completion(matches, command()),
         "man" => generate::man(matches, command(), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),

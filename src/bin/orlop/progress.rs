@@ -46,6 +46,8 @@ pub(crate) struct Progress {
     /// What is being done, as in "Storing".
     action: &'static str,
     total: Option<u64>,
+    /// Things are counted, not bytes.
+    counted: bool,
     /// Of the items before the present one.
     done: u64,
     current: u64,
@@ -62,6 +64,7 @@ impl Progress {
             mode,
             action,
             total,
+            counted: false,
             done: 0,
             current: 0,
             name: String::new(),
@@ -69,6 +72,19 @@ impl Progress {
             shown: None,
             bar: None,
         }
+    }
+
+    /// Begins with things that are counted.
+    pub(crate) fn counting(mode: Mode, action: &'static str) -> Self {
+        let mut progress = Self::new(mode, action, None);
+        progress.counted = true;
+        progress
+    }
+
+    /// [`Progress::advance`], where the total is known only by now.
+    pub(crate) fn advance_of(&mut self, current: u64, total: u64) -> ControlFlow<()> {
+        self.total = Some(total);
+        self.advance(current)
     }
 
     /// Goes on to the next item.
@@ -107,9 +123,10 @@ impl Progress {
     fn line(&self, elapsed: Duration) -> String {
         let done = self.done.saturating_add(self.current);
         let rate = u128::from(done) * 1000 / elapsed.as_millis().max(1);
-        let rate = size(u64::try_from(rate).unwrap_or(u64::MAX));
-        let of = self.total.map(|total| format!(" of {}", size(total.max(done)))).unwrap_or_default();
-        format!("{} {}{of}, {rate}/s, {}", self.action, size(done), self.name)
+        let shown = |number: u64| if self.counted { number.to_string() } else { size(number) };
+        let rate = shown(u64::try_from(rate).unwrap_or(u64::MAX));
+        let of = self.total.map(|total| format!(" of {}", shown(total.max(done)))).unwrap_or_default();
+        format!("{} {}{of}, {rate}/s, {}", self.action, shown(done), self.name)
     }
 }
 
@@ -168,5 +185,8 @@ mod tests {
         assert_eq!(line, "Storing 4.0 MB of 10.0 MB, 2.0 MB/s, b\\u{1b}[2J");
         progress.total = None;
         assert_eq!(progress.line(Duration::from_secs(2)), "Storing 4.0 MB, 2.0 MB/s, b\\u{1b}[2J");
+        let mut progress = Progress::counting(Mode::Silent, "Linking");
+        let _ = progress.advance_of(3000, 4000);
+        assert_eq!(progress.line(Duration::from_secs(2)), "Linking 3000 of 4000, 1500/s, ");
     }
 }

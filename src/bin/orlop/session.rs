@@ -113,6 +113,21 @@ impl WriteArgs {
         Ok(Writer::new(self.patiently(output, |options| options.create(target.path()))??, output))
     }
 
+    /// Opens a store. A layout of another tool does not become one by it.
+    pub(crate) fn open_store(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
+        let store = self.patiently(output, |options| options.open(target.path()))?.map_err(|error| {
+            let failure = archive_hint(opened(error, target), target);
+            let hint =
+                format!("`orlop cp -r {} oci:OTHER` copies a layout that is no store", target.layout());
+            if failure.exit() == Exit::NotFound && target.path().is_dir() {
+                failure.with_hint(hint)
+            } else {
+                failure
+            }
+        })?;
+        Ok(Writer::new(store, output))
+    }
+
     /// Opens what must exist: a store, or a layout of another tool, which becomes one.
     pub(crate) fn open(&self, target: &Target, output: &Output) -> Result<Writer, Failure> {
         // Otherwise a mistyped name would leave an empty store behind.

@@ -13,6 +13,7 @@
 )]
 
 mod artifact;
+mod checkpoint;
 mod interrupted;
 mod plain;
 mod powercut;

@@ -33,6 +33,9 @@ const STEPS: [(&str, Call); 8] = [
     ("base", Call::PutBase),
 ];
 
+/// What the names of checkpoints begin with, beside the store.
+const CHECKPOINT: &str = "checkpoint-";
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(format!("ORLOP_POWERCUT_{name}")).ok()
 }
@@ -62,6 +65,7 @@ fn workload() {
         store: None,
         images: Vec::new(),
         last: State::new(),
+        checkpoints: Vec::new(),
     };
     writeln!(io::stdout()).unwrap();
     work.store = Some(options().create(&root).unwrap());
@@ -85,6 +89,8 @@ struct Workload {
     images: Vec<(String, String, Artifact)>,
     /// What was acknowledged last.
     last: State,
+    /// The checkpoints that there must be.
+    checkpoints: Vec<String>,
 }
 
 impl Workload {
@@ -99,10 +105,12 @@ impl Workload {
     /// Says what is promised now, and waits until that is noted.
     fn acknowledge(&mut self, kind: &str, foreign: &[String]) {
         let state = state(self.store()).unwrap();
-        if ["flush", "reopen", "rebuild", "close"].contains(&kind) {
+        if ["flush", "reopen", "rebuild", "checkpoint", "close"].contains(&kind) {
             assert!(state == self.last, "{kind} changed the state: {}", difference(&self.last, &state));
         }
-        let line = json!({ "step": self.step, "kind": kind, "state": state, "foreign": foreign });
+        let line = json!({
+            "step": self.step, "kind": kind, "state": state, "foreign": foreign, "checkpoints": self.checkpoints,
+        });
         let mut out = io::stdout().lock();
         writeln!(out, "ACK {line}").unwrap();
         out.flush().unwrap();
@@ -131,6 +139,7 @@ impl Workload {
             15 => self.push("single", &[60_000]),
             17 => self.edit_while_closed(),
             18 if self.step % 40 == 18 => self.rebuild(),
+            19 if self.step % 40 == 19 => self.checkpoint(),
             18 => self.delete_repository(),
             _ => self.push("small", &[200, 5_000]),
         }
@@ -219,6 +228,14 @@ impl Workload {
         options().rebuild(&self.root).unwrap();
         self.store = Some(options().open(&self.root).unwrap());
         self.acknowledge("rebuild", &[]);
+    }
+
+    /// Each has a place of its own: what was removed without a sync may come back in parts.
+    fn checkpoint(&mut self) {
+        let name = format!("{CHECKPOINT}{}", self.step);
+        self.store().checkpoint(self.root.with_file_name(&name)).unwrap();
+        self.checkpoints.push(name);
+        self.acknowledge("checkpoint", &[]);
     }
 
     /// Another tool adds an image of its own by writing into `index.json` in place, from a view that is older than a move
@@ -336,6 +353,7 @@ impl Promises {
         if self.before.is_some() && foreign.is_empty() {
             Plain::read(root).map_err(|why| format!("before the open: {why}"))?;
         }
+        self.checkpoints(root)?;
         let store = self.open(root)?;
         let found = state(&store).map_err(|error| format!("cannot be read: {}", words(&error)))?;
         let (old, new) = (Self::state_of(self.before.as_ref()), Self::state_of(self.under_way.as_ref()));
@@ -358,6 +376,33 @@ impl Promises {
         }
         // An entry whose content did not reach the disk is refused, and kept as the other tool wrote it.
         Plain::read_except(root, &foreign).map(|_| ())
+    }
+
+    /// Those that were acknowledged are there, and whatever is there by its name is whole.
+    fn checkpoints(&self, root: &Path) -> Result<(), String> {
+        let promised =
+            self.before.as_ref().and_then(|line| line["checkpoints"].as_array()).into_iter().flatten();
+        for name in promised.map(|name| name.as_str().unwrap()) {
+            if !root.with_file_name(name).exists() {
+                return Err(format!("{name} is gone"));
+            }
+        }
+        for entry in fs::read_dir(root.parent().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_string_lossy().starts_with(CHECKPOINT) {
+                continue;
+            }
+            let wrong = |error| format!("{}: {}", path.display(), words(&error));
+            let store = options().open(&path).map_err(wrong)?;
+            let report = store.verify().index(true).read_data(true).run().map_err(wrong)?;
+            if !report.is_sound() {
+                return Err(format!("{}: {:?}", path.display(), report.findings));
+            }
+            let found = state(&store).map_err(wrong)?;
+            store.close().map_err(wrong)?;
+            check_files(&path, Some(&found))?;
+        }
+        Ok(())
     }
 
     /// Opens for writing, and finishes what the cut interrupted where that is a person's to do.

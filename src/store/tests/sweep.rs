@@ -148,6 +148,11 @@ const OPERATIONS: &[Operation] = &[
         ..on_open("merge", |session| session.store().flush())
     },
     Operation {
+        prepare: |session| push(session, &[60, 40_000], false),
+        ..on_open("checkpoint", |session| checkpoint(session, false))
+    },
+    on_open("checkpoint by copies", |session| checkpoint(session, true)),
+    Operation {
         prepare: |session| {
             session.store = None;
             session.store = Some(closing().open(&session.root)?);
@@ -176,6 +181,19 @@ const OPERATIONS: &[Operation] = &[
         store.close()
     }),
 ];
+
+/// Where a checkpoint of the store goes.
+fn copy_of(root: &Path) -> PathBuf {
+    root.with_file_name("copy")
+}
+
+fn checkpoint(session: &Session, copy: bool) -> Result<()> {
+    let place = copy_of(&session.root);
+    if place.exists() {
+        fs::remove_dir_all(&place).unwrap();
+    }
+    session.store().checkpointer().copy(copy).run(place).map(|_| ())
+}
 
 /// What another tool does to `index.json`.
 fn edit(root: &Path) {
@@ -315,12 +333,53 @@ impl Sweep {
 
     fn begin(&self) -> Session {
         self.template.put(&self.root);
+        self.clear_beside();
         let mut session = Session { root: self.root.clone(), store: None };
         if self.operation.open {
             session.store = Some(options().open(&self.root).unwrap());
             (self.operation.prepare)(&mut session).unwrap();
         }
         session
+    }
+
+    /// What an earlier case left beside the store.
+    fn clear_beside(&self) {
+        for entry in fs::read_dir(self.root.parent().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if path != self.root {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+
+    /// Below which faults come.
+    fn scope(&self) -> &Path {
+        scope(self.operation, &self.root)
+    }
+
+    /// A checkpoint is there whole or not at all, and is there after success.
+    fn look_at_copy(&self, result: Option<&Result<()>>) -> std::result::Result<(), String> {
+        let place = copy_of(&self.root);
+        if !place.exists() {
+            return if matches!(result, Some(Ok(()))) && self.operation.name.starts_with("checkpoint") {
+                Err("there is no checkpoint".into())
+            } else {
+                Ok(())
+            };
+        }
+        let wrong = |error: Error| format!("the checkpoint: {error}");
+        let store = closing().on_damage(OnDamage::Refuse).open(&place).map_err(wrong)?;
+        let report = store.verify().index(true).read_data(true).run().map_err(wrong)?;
+        if !report.is_sound() || store.open_report().copied || !store.open_report().clean {
+            return Err(format!("the checkpoint is not sound: {report:?} {:?}", store.open_report()));
+        }
+        let found = state(&store).map_err(wrong)?;
+        store.close().map_err(wrong)?;
+        check_files(&place, Some(&found)).map_err(|why| format!("the checkpoint: {why}"))?;
+        match &self.after {
+            Some(after) if found != *after => Err(format!("the checkpoint: {}", difference(after, &found))),
+            _ => Ok(()),
+        }
     }
 
     fn is_plain(&self) -> bool {
@@ -364,6 +423,7 @@ impl Sweep {
     /// What is found after the operation ended with `result`, or never came to its end.
     fn judge(&self, result: Option<&Result<()>>) -> std::result::Result<(), String> {
         let found = self.look()?;
+        self.look_at_copy(result)?;
         let (old, new) = (found == self.before, found == self.after);
         let fits = match result {
             Some(Ok(())) => new,
@@ -401,7 +461,7 @@ impl Sweep {
 
     fn fail(&self, nth: usize, errno: Errno, forever: bool) -> usize {
         let mut session = self.begin();
-        let mut fault = Fault::any(&self.root, errno).nth(nth);
+        let mut fault = Fault::any(self.scope(), errno).nth(nth);
         if forever {
             fault = fault.forever();
         }
@@ -437,6 +497,7 @@ impl Sweep {
     /// A process of its own is killed at a point.
     fn die(&self, nth: usize) {
         self.template.put(&self.root);
+        self.clear_beside();
         let status = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "store::tests::sweep::a_process_that_is_killed_at_a_point"])
             .env("ORLOP_SWEEP_ROOT", &self.root)
@@ -465,8 +526,13 @@ fn a_process_that_is_killed_at_a_point() {
         session.store = Some(options().open(&session.root).unwrap());
         (operation.prepare)(&mut session).unwrap();
     }
-    let _armed = arm(Fault::exit(&session.root).nth(variable("POINT").parse().unwrap()));
+    let _armed = arm(Fault::exit(scope(operation, &session.root)).nth(variable("POINT").parse().unwrap()));
     (operation.act)(&mut session).unwrap();
+}
+
+/// A checkpoint also works beside the store.
+fn scope<'a>(operation: &Operation, root: &'a Path) -> &'a Path {
+    if operation.name.starts_with("checkpoint") { root.parent().unwrap() } else { root }
 }
 
 /// Kills of a process for each operation.
@@ -477,7 +543,7 @@ fn sweep(name: &str) {
     let operation = OPERATIONS.iter().find(|known| known.name == name).unwrap();
     let sweep = Sweep::new(operation);
     let mut session = sweep.begin();
-    let armed = arm(Fault::any(&sweep.root, Errno::IO).nth(usize::MAX));
+    let armed = arm(Fault::any(sweep.scope(), Errno::IO).nth(usize::MAX));
     (operation.act)(&mut session).unwrap();
     let points = armed.seen();
     drop((session, armed));
@@ -530,6 +596,8 @@ sweeps! {
     file "file"
     publish "publish"
     merge "merge"
+    checkpoint_by_links "checkpoint"
+    checkpoint_by_copies "checkpoint by copies"
     close "close"
     create "create"
     adopt "adopt"
