@@ -17,11 +17,11 @@ pub use blobs::{Blob, BlobReader, Content, Expected, Ingest, Sharing};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, CheckpointProgress, CheckpointReport, Checkpointer, Commit, Committed, Durability, Expect,
-    Finding, Flaw, Limits, NamedManifest, OnDamage, OpenReport, Options, Order, Page, PageToken, Publish,
-    Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage, Repair, RepairReport, Report, Repository,
-    Retention, Stat, Store, StoredManifest, TagChange, TagEntry, Unscoped, Untagged, Verifier, Verify,
-    VerifyProgress, VerifyReport,
+    Batch, Change, CheckpointProgress, CheckpointReport, Checkpointer, Commit, Committed, Durability, Event,
+    EventLimits, EventPosition, Events, Expect, Finding, Flaw, Limits, NamedManifest, OnDamage, OpenReport,
+    Options, Order, Page, PageToken, Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage,
+    Repair, RepairReport, Report, Repository, Retention, Stat, Store, StoredManifest, TagChange, TagEntry,
+    Unscoped, Untagged, Verifier, Verify, VerifyProgress, VerifyReport,
 };
 
 /// What the fuzz targets need of the inside. In no build but theirs.

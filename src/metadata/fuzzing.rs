@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure is a finding")]
 
 use super::key::{self, ReferrerOrder, RepositoryId};
+use super::lifecycle::event::{EventRecord, FeedRecord};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, encode_target,
     split_journal,
@@ -28,6 +29,12 @@ pub(crate) fn records(bytes: &[u8]) {
     }
     if let Ok(record) = Fingerprint::decode(bytes) {
         assert_eq!(Fingerprint::decode(&record.encode()).unwrap(), record);
+    }
+    if let Ok(record) = EventRecord::decode(bytes) {
+        assert_eq!(EventRecord::decode(&record.encode()).unwrap(), record);
+    }
+    if let Ok(record) = FeedRecord::decode(bytes) {
+        assert_eq!(FeedRecord::decode(&record.encode()).unwrap(), record);
     }
     if let Ok(target) = decode_target(bytes) {
         assert_eq!(decode_target(&encode_target(target.as_ref())).unwrap(), target);

@@ -51,6 +51,7 @@ pub(crate) mod tag_byte {
     pub(crate) const BASE: u8 = b'b';
     pub(crate) const FOREIGN: u8 = b'f';
     pub(crate) const EXTRA: u8 = b'x';
+    pub(crate) const EVENT: u8 = b'E';
     pub(crate) const MEMBER: u8 = b'm';
     pub(crate) const HOLDER: u8 = b'h';
     pub(crate) const EDGE: u8 = b'e';
@@ -117,6 +118,10 @@ pub(crate) fn extra(name: Option<&str>, digest: &Digest) -> Vec<u8> {
         Some(name) => tagged(tag_byte::EXTRA, name.as_bytes()),
         None => tagged(tag_byte::EXTRA, format!("\0{digest}").as_bytes()),
     }
+}
+
+pub(crate) fn event(sequence: u64) -> Vec<u8> {
+    tagged(tag_byte::EVENT, &sequence.to_be_bytes())
 }
 
 pub(crate) fn digest(digest: &Digest) -> Vec<u8> {
@@ -205,7 +210,7 @@ pub(crate) fn about_of(key: &[u8]) -> Option<(Digest, RepositoryId)> {
     Some((digest, RepositoryId(u32::from_be_bytes(*id))))
 }
 
-/// The sequence number at the end of a referrer key.
+/// The sequence number at the end of the key of a referrer or an event.
 pub(crate) fn sequence_of(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }

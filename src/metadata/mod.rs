@@ -7,6 +7,7 @@ mod batch;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod key;
+mod lifecycle;
 mod record;
 #[cfg(test)]
 mod recorded;
@@ -23,6 +24,7 @@ use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
 
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
+pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
 pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord};
 pub(crate) use retention::RetentionRecord;
 pub(crate) use view::{GraphRow, ReferrerScan, View};
@@ -38,6 +40,7 @@ pub(crate) mod fact {
     pub(crate) const PENDING: &str = "pending";
     pub(crate) const CLEAN: &str = "clean";
     pub(crate) const SPARSE: &str = "sparse";
+    pub(crate) const EVENTS: &str = "events";
 }
 
 /// The metadata of one store.

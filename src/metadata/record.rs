@@ -245,7 +245,11 @@ impl<'a> Input<'a> {
         if input.byte()? == VERSION { Ok(input) } else { Err(malformed(record)) }
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+    pub(super) fn malformed(&self) -> Error {
+        malformed(self.record)
+    }
+
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| malformed(self.record))?;
         self.rest = rest;
         Ok(taken)
@@ -255,7 +259,7 @@ impl<'a> Input<'a> {
         self.take(1)?.first().copied().ok_or_else(|| malformed(self.record))
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.take(N)?.try_into().map_err(|_| malformed(self.record))
     }
 
@@ -284,11 +288,11 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| malformed(self.record))
     }
 
-    fn optional(&mut self) -> Result<Option<&'a str>> {
+    pub(super) fn optional(&mut self) -> Result<Option<&'a str>> {
         if self.byte()? == 0 { Ok(None) } else { self.text().map(Some) }
     }
 
-    fn digest(&mut self) -> Result<Digest> {
+    pub(super) fn digest(&mut self) -> Result<Digest> {
         let (digest, length) = Digest::from_key(self.rest).ok_or_else(|| malformed(self.record))?;
         self.take(length)?;
         Ok(digest)

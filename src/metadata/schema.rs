@@ -2,7 +2,7 @@
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
-//! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags) |
+//! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags), `events` (the feed) |
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
 //! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |
@@ -12,6 +12,7 @@
 //! | | `b` name in `index.json`, or 0 and digest | the target that the published view has, written with the first change since |
 //! | | `f` name, 0, digest as written | an entry of `index.json` that is not ours to understand, as JSON |
 //! | | `x` name in `index.json`, or 0 and digest | what another tool says of the entry: a descriptor as JSON |
+//! | | `E` sequence | an event |
 //! | `content` | digest | size, flags |
 //! | `journal` | digest | id of the row (8 bytes), then the content |
 //! | `members` | `m` id, kind, digest | manifests: media type as pushed, artifact type, sequence, sparse; blobs: nothing |

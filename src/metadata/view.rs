@@ -59,7 +59,7 @@ pub(crate) enum GraphRow {
 }
 
 /// What a visitor answers: go on, or stop with this.
-type Visit<T = ()> = Result<ControlFlow<T>>;
+pub(super) type Visit<T = ()> = Result<ControlFlow<T>>;
 
 impl<'a> View<'a> {
     pub(super) fn live(metadata: &'a Metadata) -> Self {
@@ -141,14 +141,9 @@ impl<'a> View<'a> {
     pub(crate) fn last_repository(&self) -> Result<RepositoryId> {
         let mut last = RepositoryId(0);
         for tag in [tag_byte::REPOSITORY_BY_ID, tag_byte::DELETED] {
-            let mut iterator = self.iterator(Family::Default, ReadOptions::default());
-            iterator.seek_for_prev([tag + 1]);
-            if let Some(key) = iterator.key()
-                && key.starts_with(&[tag])
-            {
-                last = last.max(id_in(key, 1)?);
+            if let Some(id) = self.last_row(tag, |key, _| id_in(key, 1))? {
+                last = last.max(id);
             }
-            iterator.status().map_err(|error| engine("read the metadata", error))?;
         }
         Ok(last)
     }
@@ -472,6 +467,22 @@ impl<'a> View<'a> {
             iterator.next();
         }
         iterator.status().map_err(|error| engine("read the metadata", error))
+    }
+
+    /// The last row of the default family whose key begins with this byte.
+    pub(super) fn last_row<T>(
+        &self,
+        tag: u8,
+        read: impl FnOnce(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut iterator = self.iterator(Family::Default, ReadOptions::default());
+        iterator.seek_for_prev([tag + 1]);
+        let found = match iterator.item() {
+            Some((key, value)) if key.first() == Some(&tag) => Some(read(key, value)?),
+            _ => None,
+        };
+        iterator.status().map_err(|error| engine("read the metadata", error))?;
+        Ok(found)
     }
 
     fn iterator(&self, family: Family, options: ReadOptions) -> DBRawIteratorWithThreadMode<'_, DB> {

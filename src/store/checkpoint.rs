@@ -267,6 +267,7 @@ impl Place {
             report = Giving { from: core, to: &other, copy, tell }.all()?;
             drop(kept);
             other.recover()?;
+            other.renew_feed()?;
             other.write_layout_file()?;
             if report.copied > 0 || !core.durable() {
                 other.blobs.sync_filesystem()?;

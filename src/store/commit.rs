@@ -186,7 +186,7 @@ impl Core {
     ) -> Result<Committed> {
         let mut plan = Plan::new(self, &sources, new);
         plan.add_all(items)?;
-        let Planned { rows, committed, view_changed, sparse } = plan.finish();
+        let Planned { mut rows, committed, view_changed, sparse, changes } = plan.finish();
         if rows.len() > limit {
             return Err(Error::new(
                 ErrorKind::BatchTooLarge,
@@ -198,7 +198,9 @@ impl Core {
         let journal_bytes =
             new.iter().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
         self.name_content(sources, new)?;
+        let ticket = self.record(&mut rows, changes);
         self.write(rows)?;
+        drop(ticket);
         if let Some(reservation) = reservation {
             reservation.keep(journal_rows, journal_bytes);
         }
@@ -206,6 +208,7 @@ impl Core {
             self.sparse.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         self.signals.committed(view_changed, self.journal.is_pressing());
+        self.prune_if_due();
         Ok(committed)
     }
 

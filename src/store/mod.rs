@@ -4,6 +4,7 @@ mod batch;
 mod checkpoint;
 mod commit;
 mod content;
+mod events;
 mod filing;
 mod format;
 mod graph;
@@ -48,6 +49,7 @@ use parking_lot::Mutex;
 pub use self::batch::{Batch, Committed, Expect, Pushed, TagChange};
 pub use self::checkpoint::{CheckpointProgress, CheckpointReport, Checkpointer};
 pub use self::content::Stat;
+pub use self::events::{Change, Event, EventLimits, EventPosition, Events};
 pub use self::graph::{Order, PageToken, Referrers, ReferrersPage};
 pub use self::manifests::StoredManifest;
 pub use self::names::NamedManifest;
@@ -150,6 +152,8 @@ struct Core {
     /// Of the directory itself, which keeps writers of plain layouts out.
     plain_lock: Option<StoreLock>,
     ephemeral: Option<ScratchDir>,
+    /// None: the store keeps no events.
+    feed: Option<events::Feed>,
     opened: OpenReport,
 }
 
@@ -333,6 +337,7 @@ impl Core {
         }
         if self.options.publish != Publish::Manual {
             self.flush()?;
+            self.prune_events()?;
             let mut rows = self.metadata.rows();
             rows.put_flag(fact::CLEAN);
             self.write_with(rows, true)?;

@@ -129,6 +129,7 @@ impl Options {
         let mut core = self.assemble(path, root, Some(lock))?;
         core.plain_lock = plain;
         core.recover()?;
+        core.open_feed(false)?;
         core.write_layout_file()?;
         core.adopt()?;
         Format::new(&core.root_stat()?).write(&private, core.blobs.ingest_dir()?)?;
@@ -168,6 +169,7 @@ impl Options {
             format.moved_to(&stat).write(private, core.blobs.ingest_dir()?)?;
             opened.copied = true;
         }
+        core.open_feed(opened.copied)?;
         core.write_layout_file()?;
         opened.clean = core.catch_up()?;
         opened.reports = core.reports.lock().clone();
@@ -218,6 +220,7 @@ impl Options {
                 }
             }
             core.count_journal()?;
+            core.open_feed(false)?;
             return Ok(core.start());
         }
     }
@@ -289,6 +292,7 @@ impl Core {
             lock: None,
             plain_lock: None,
             ephemeral: None,
+            feed: None,
             opened: OpenReport::default(),
         }
     }

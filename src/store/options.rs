@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::events::{EventLimits, Wanted};
 use super::retention::{Retention, Untagged};
 use crate::error::{Error, Result};
 use crate::oci::MAX_MANIFEST_SIZE;
@@ -127,6 +128,7 @@ pub struct Options {
     pub(super) limits: Limits,
     pub(super) lock_timeout: Duration,
     pub(super) on_damage: OnDamage,
+    pub(super) events: Wanted,
 }
 
 /// Content up to this many bytes goes through the journal.
@@ -145,6 +147,7 @@ impl Default for Options {
             limits: Limits::default(),
             lock_timeout: Duration::ZERO,
             on_damage: OnDamage::default(),
+            events: Wanted::default(),
         }
     }
 }
@@ -221,6 +224,21 @@ impl Options {
         self
     }
 
+    /// Keeps events, which [`Store::events`](super::Store::events) reads. Off until somebody says this; from then on
+    /// everybody who writes the store writes them, with or without it, so that none is missing. Not of plain layouts.
+    #[must_use]
+    pub fn events(mut self, limits: EventLimits) -> Self {
+        self.events = Wanted::On(limits);
+        self
+    }
+
+    /// Ends the keeping of events and drops those that there are.
+    #[must_use]
+    pub fn without_events(mut self) -> Self {
+        self.events = Wanted::Off;
+        self
+    }
+
     /// How long to wait for another writer before [`ErrorKind::Locked`](crate::ErrorKind::Locked). Not at all by
     /// default.
     #[must_use]
@@ -257,6 +275,13 @@ impl Options {
         self.retention.check()?;
         if *max_content_size == Some(0) {
             return Err(Error::invalid("content limit is zero, max_content_size=0"));
+        }
+        if let Wanted::On(EventLimits { count, age }) = self.events
+            && (count == 0 || age.is_some_and(|age| age.is_zero()))
+        {
+            return Err(Error::invalid(format!(
+                "limits of events would keep none, count={count}, age={age:?}"
+            )));
         }
         if let Publish::Interval(interval) = self.publish
             && interval > Duration::from_secs(24 * 60 * 60)

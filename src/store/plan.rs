@@ -8,7 +8,8 @@ use super::commit::Source;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{
-    ContentRecord, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, TagRecord, View, fact,
+    ContentRecord, EventChange, Kind, ManifestRecord, ReferrerRecord, RepositoryId, Rows, TagRecord, View,
+    fact,
 };
 use crate::oci::{Descriptor, LayoutName, RepositoryName, Role, Tag, media_type};
 
@@ -26,6 +27,8 @@ pub(super) struct Planned<'a> {
     pub(super) view_changed: bool,
     /// Whether a manifest came without all that it refers to.
     pub(super) sparse: bool,
+    /// What is told to readers of events, if the store has them.
+    pub(super) changes: Vec<EventChange>,
 }
 
 /// The state of the store as the batch leaves it, as far as the batch asks.
@@ -123,7 +126,13 @@ impl<'a, 'b> Plan<'a, 'b> {
             removed: HashSet::new(),
             tags: HashMap::new(),
             bases: HashSet::new(),
-            planned: Planned { rows, committed: Committed::default(), view_changed: false, sparse: false },
+            planned: Planned {
+                rows,
+                committed: Committed::default(),
+                view_changed: false,
+                sparse: false,
+                changes: Vec::new(),
+            },
         }
     }
 
@@ -237,6 +246,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             self.planned.sparse = true;
         }
         self.put_member(id, digest, Some(&record))?;
+        self.tell_pushed(new);
         self.planned.view_changed = true;
         self.pushed(digest)
     }
@@ -341,6 +351,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             self.replace_foreign(&repository, &tag)?;
             let record = target.map(|target| TagRecord { target, changed: changed.time() });
             self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), record.as_ref());
+            self.tell_tagged(&repository, &tag, previous, target);
             self.tags.insert((id, tag.clone()), target);
             self.planned.view_changed = true;
         }

@@ -28,6 +28,7 @@ impl Plan<'_, '_> {
         }
         if kind == Kind::Manifest {
             self.remove_manifest(repository, id, digest)?;
+            self.tell_deleted(repository, digest);
         }
         self.planned.rows.delete_member(id, kind, digest);
         // What a sparse manifest lacks is published with it.

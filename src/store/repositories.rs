@@ -6,7 +6,7 @@ use super::locks::Need;
 use super::{Core, Page, Store, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Kind, ManifestRecord, RepositoryId, Rows, View};
+use crate::metadata::{EventChange, Kind, ManifestRecord, RepositoryId, Rows, View};
 use crate::oci::{LayoutName, Manifest, RepositoryName};
 
 /// Rows of one deletion that are written as one.
@@ -52,7 +52,10 @@ impl Store {
         core.remember_published(id, name)?;
         let mut rows = core.metadata.rows();
         rows.delete_repository(id, name.as_str());
+        let gone = EventChange::RepositoryDeleted { repository: name.as_str().to_owned() };
+        let ticket = core.record(&mut rows, vec![gone]);
         core.write(rows)?;
+        drop(ticket);
         core.repository_epoch.fetch_add(1, Ordering::Release);
         core.signals.committed(true, false);
         drop((held, settling));

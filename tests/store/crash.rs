@@ -8,11 +8,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use orlop::{Digest, ErrorKind, Expect, Options, Publish, Store};
+use orlop::{Digest, ErrorKind, EventLimits, Expect, Options, Publish, Store};
 
+use crate::events::replayed;
 use crate::support::*;
 
 const WORKERS: usize = 4;
@@ -29,8 +31,8 @@ enum Step {
     Remove(usize),
     Delete,
     Flush,
-    /// Makes a checkpoint beside the store, in place of the one before. It may be gone then, or there and whole.
-    Checkpoint,
+    /// Makes a checkpoint beside the store, in place of the last but one. It may be gone then, or there and whole.
+    Checkpoint(usize),
 }
 
 /// One worker's repository as it should be.
@@ -52,12 +54,19 @@ fn chance(seed: u64, round: usize, worker: usize, step: usize) -> usize {
     u32::from_be_bytes(bytes[56..60].try_into().unwrap()) as usize
 }
 
+/// Rounds in which the first worker makes checkpoints among other things, the first one before the process is killed.
+fn makes_checkpoints(round: usize) -> bool {
+    round % 6 == 5
+}
+
 fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
     let chance = chance(seed, round, worker, step);
     let which = chance / 32 % POOL;
+    if worker == 0 && makes_checkpoints(round) && step.is_multiple_of(4) {
+        return Step::Checkpoint(step / 4 % 2);
+    }
     match chance % 32 {
         0..20 => Step::Push(which),
-        20..24 if worker == 0 => Step::Checkpoint,
         20..25 => Step::Untag(which),
         25..29 => Step::Remove(which),
         29 => Step::Delete,
@@ -69,8 +78,8 @@ fn name_of(worker: usize) -> String {
     format!("worker-{worker}")
 }
 
-fn checkpoint_of(root: &Path) -> PathBuf {
-    root.with_file_name("checkpoint")
+fn checkpoint_of(root: &Path, which: usize) -> PathBuf {
+    root.with_file_name(format!("checkpoint-{which}"))
 }
 
 fn tag_of(which: usize) -> String {
@@ -114,8 +123,8 @@ fn perform(store: &Store, worker: usize, step: Step) {
         }
         Step::Delete => drop(store.delete_repository(&name(&name_of(worker))).unwrap()),
         Step::Flush => store.flush().unwrap(),
-        Step::Checkpoint => {
-            let place = checkpoint_of(store.root());
+        Step::Checkpoint(which) => {
+            let place = checkpoint_of(store.root(), which);
             if place.exists() {
                 // By one step, so that a kill leaves none in parts under this name.
                 fs::rename(&place, place.with_file_name("old")).unwrap();
@@ -145,7 +154,7 @@ impl Model {
                 model.tags.retain(|_, target| *target != digest);
             }
             Step::Delete => model = Self::default(),
-            Step::Flush | Step::Checkpoint => {}
+            Step::Flush | Step::Checkpoint(_) => {}
         }
         model
     }
@@ -196,7 +205,12 @@ fn killed(root: &Path, round: usize, seed: u64) -> [usize; WORKERS] {
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
+    let (begin, begun) = mpsc::channel();
     let killer = thread::spawn(move || {
+        if makes_checkpoints(round) {
+            // A child that fails says nothing more.
+            let _ = begun.recv();
+        }
         thread::sleep(Duration::from_millis(10 + chance(seed, round, WORKERS, 0) as u64 % 250));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -206,8 +220,12 @@ fn killed(root: &Path, round: usize, seed: u64) -> [usize; WORKERS] {
         let words: Vec<&str> = line.split(' ').collect();
         if let ["acknowledged", worker, step] = words[..] {
             done[worker.parse::<usize>().unwrap()] = step.parse::<usize>().unwrap() + 1;
+            if worker == "0" {
+                let _ = begin.send(());
+            }
         }
     }
+    drop(begin);
     killer.join().unwrap();
     done
 }
@@ -225,8 +243,10 @@ fn names_are_hashes(root: &Path) {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
     let (kills, seed) = (number("ORLOP_KILLS", 60), number("ORLOP_KILL_SEED", 1));
-    let (dir, store) = fresh();
-    store.close().unwrap();
+    let dir = scratch();
+    let mut limits = EventLimits::default();
+    limits.count = 10_000_000;
+    options().events(limits).create(dir.root()).unwrap().close().unwrap();
     let mut models: [Model; WORKERS] = Default::default();
     let (mut steps, mut checkpoints) = (0, 0);
     for round in 0..usize::try_from(kills).unwrap() {
@@ -234,17 +254,17 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
         // Before anybody mends anything, another tool finds nothing missing in what is published.
         Layout::sound(&dir.root());
         names_are_hashes(&dir.root());
-        let place = checkpoint_of(&dir.root());
-        if place.exists() {
+        for place in (0..2).map(|which| checkpoint_of(&dir.root(), which)).filter(|place| place.exists()) {
             Layout::sound(&place);
             let copy = options().open(&place).unwrap();
             let report = copy.verify().index(true).read_data(true).run().unwrap();
             assert!(report.is_sound(), "round {round}: {report:?}");
             checkpoints += 1;
         }
-        let _ = fs::remove_dir_all(place.with_file_name("old"));
+        let _ = fs::remove_dir_all(dir.path("old"));
         let store = options().open(dir.root()).unwrap();
         assert_eq!(store.reports(), [], "round {round}");
+        let events = replayed(&store);
         for (worker, model) in models.iter_mut().enumerate() {
             for step in 0..done[worker] {
                 *model = model.after(worker, step_of(seed, round, worker, step));
@@ -252,6 +272,12 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
             steps += done[worker];
             let under_way = step_of(seed, round, worker, done[worker]);
             let found = Model::found(&store, worker);
+            let told = events.get(&name_of(worker)).cloned().unwrap_or_default();
+            assert_eq!(
+                told,
+                (found.tags.clone(), found.manifests.clone()),
+                "round {round}: events and state"
+            );
             if found != *model {
                 let next = model.after(worker, under_way);
                 assert_eq!(

@@ -17,6 +17,7 @@ mod content;
 mod copying;
 mod crash;
 mod errors;
+mod events;
 mod foreign;
 mod graph;
 mod hostile;

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use super::artifact::{Artifact, noise};
 use super::plain::{Plain, names_are_hashes};
-use super::state::{State, check_files, difference, state};
+use super::state::{State, check_files, difference, events_agree, state};
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
-use crate::store::{Expect, Limits, OnDamage, Options, Publish, Repository, Store};
+use crate::store::{EventLimits, Expect, Limits, OnDamage, Options, Publish, Repository, Store};
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
@@ -45,7 +45,8 @@ fn options() -> Options {
     let limits = Limits { journal_size: 256 << 10, ..Limits::default() };
     let publish = Publish::Interval(Duration::from_millis(15));
     // After a power cut nothing may have to be rebuilt.
-    Options::new().publish(publish).limits(limits).on_damage(OnDamage::Refuse)
+    let options = Options::new().publish(publish).limits(limits).on_damage(OnDamage::Refuse);
+    options.events(EventLimits::default())
 }
 
 #[test]
@@ -66,6 +67,7 @@ fn workload() {
         images: Vec::new(),
         last: State::new(),
         checkpoints: Vec::new(),
+        rebuilt: false,
     };
     writeln!(io::stdout()).unwrap();
     work.store = Some(options().create(&root).unwrap());
@@ -91,6 +93,8 @@ struct Workload {
     last: State,
     /// The checkpoints that there must be.
     checkpoints: Vec<String>,
+    /// Whether the feed of events began later than the store.
+    rebuilt: bool,
 }
 
 impl Workload {
@@ -110,6 +114,7 @@ impl Workload {
         }
         let line = json!({
             "step": self.step, "kind": kind, "state": state, "foreign": foreign, "checkpoints": self.checkpoints,
+            "rebuilt": self.rebuilt,
         });
         let mut out = io::stdout().lock();
         writeln!(out, "ACK {line}").unwrap();
@@ -226,6 +231,7 @@ impl Workload {
     fn rebuild(&mut self) {
         self.store.take().unwrap().close().unwrap();
         options().rebuild(&self.root).unwrap();
+        self.rebuilt = true;
         self.store = Some(options().open(&self.root).unwrap());
         self.acknowledge("rebuild", &[]);
     }
@@ -367,6 +373,8 @@ impl Promises {
         if !allowed {
             return Err(difference(&old, &found));
         }
+        let rebuilt = |line: &Option<Value>| line.as_ref().is_some_and(|line| line["rebuilt"] == true);
+        events_agree(&store, !rebuilt(&self.before) && !rebuilt(&self.under_way))?;
         push_again(&store, &found).map_err(|error| format!("cannot be written: {}", words(&error)))?;
         let expected = state(&store).map_err(|error| format!("cannot be read again: {}", words(&error)))?;
         store.close().map_err(|error| format!("cannot be closed: {}", words(&error)))?;

@@ -1,13 +1,13 @@
 //! Everything that a store shows, one fact a line, read to the last byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::plain::{Plain, names_are_hashes};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::oci::RepositoryName;
-use crate::store::{Order, Page, Repository, Store};
+use crate::store::{Change, Events, Order, Page, Repository, Store};
 
 /// The facts that a store shows.
 pub(super) type State = BTreeSet<String>;
@@ -91,6 +91,57 @@ pub(super) fn check_files(root: &Path, published: Option<&State>) -> std::result
             if plain.names.get(&name).map(String::as_str) != Some(digest) {
                 return Err(format!("index.json has {:?} for {name}, not {digest}", plain.names.get(&name)));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Events and state are the same story: what the events of a tag come to is what it names. In a feed that began with the
+/// store, every tag and manifest has its events.
+pub(super) fn events_agree(store: &Store, is_complete: bool) -> std::result::Result<(), String> {
+    let mut told: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let page = store.events(None, usize::MAX).map_err(|error| format!("events cannot be read: {error}"))?;
+    let Events::Next(events) = page else { return Err(format!("events: {page:?}")) };
+    for event in events {
+        match event.change {
+            Change::ManifestPushed { repository, digest, .. } => {
+                told.insert(format!("{repository} manifest {digest}"), Some(String::new()));
+            }
+            Change::ManifestDeleted { repository, digest } => {
+                told.insert(format!("{repository} manifest {digest}"), None);
+            }
+            Change::TagChanged { repository, tag, previous, current } => {
+                let current = current.map(|digest| format!(" {digest}"));
+                let before = told.insert(format!("{repository} tag {tag}"), current);
+                let previous = previous.map(|digest| format!(" {digest}"));
+                if before.as_ref().is_some_and(|before| *before != previous) {
+                    return Err(format!("an event of {tag} is missing: {before:?}, then {previous:?}"));
+                }
+            }
+            Change::RepositoryDeleted { repository } => {
+                let prefix = format!("{repository} ");
+                told.iter_mut()
+                    .filter(|(key, _)| key.starts_with(&prefix))
+                    .for_each(|(_, value)| *value = None);
+            }
+        }
+    }
+    let found = state(store).map_err(|error| error.to_string())?;
+    for (key, value) in &told {
+        let holds = match value {
+            Some(value) => found.contains(&format!("{key}{value}")),
+            None => !found.iter().any(|fact| fact.starts_with(key.as_str())),
+        };
+        if !holds {
+            return Err(format!("the events say {value:?} of {key}"));
+        }
+    }
+    for fact in found.iter().filter(|_| is_complete) {
+        let words: Vec<&str> = fact.split(' ').collect();
+        if let [repository, kind @ ("tag" | "manifest"), name, ..] = words[..]
+            && !told.contains_key(&format!("{repository} {kind} {name}"))
+        {
+            return Err(format!("no event tells of {fact}"));
         }
     }
     Ok(())

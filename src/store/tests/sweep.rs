@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 use super::artifact::{Artifact, noise};
 use super::plain::{Plain, names_are_hashes};
-use super::state::{State, check_files, difference, state};
+use super::state::{State, check_files, difference, events_agree, state};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Expect, OnDamage, Options, Publish, Repository, Store};
+use crate::store::{EventLimits, Expect, OnDamage, Options, Publish, Repository, Store};
 use crate::sys::fault::{Fault, arm};
 
 /// What the directory is before the operation.
@@ -68,11 +68,11 @@ impl Session {
 }
 
 fn options() -> Options {
-    Options::new().publish(Publish::Manual)
+    Options::new().publish(Publish::Manual).events(EventLimits::default())
 }
 
 fn closing() -> Options {
-    Options::new().publish(Publish::OnClose)
+    Options::new().publish(Publish::OnClose).events(EventLimits::default())
 }
 
 const fn on_open(name: &'static str, act: fn(&mut Session) -> Result<()>) -> Operation {
@@ -415,6 +415,8 @@ impl Sweep {
             other => other.map_err(|error| format!("cannot be opened: {error}"))?,
         };
         let found = state(&store).map_err(|error| format!("cannot be read: {error}"))?;
+        // Metadata that were made anew begin a new feed.
+        events_agree(&store, !["rebuild", "heal"].contains(&self.operation.name))?;
         store.close().map_err(|error| format!("cannot be closed: {error}"))?;
         check_files(root, Some(&found))?;
         Ok(Some(found))

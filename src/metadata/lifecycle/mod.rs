@@ -1,0 +1,4 @@
+//! Rows of the life cycle: what is counted, limited and kept for how long. Each file has the rows of one promise, with their
+//! values and the ways to read and write them.
+
+pub(super) mod event;
