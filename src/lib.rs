@@ -4,6 +4,10 @@
 //! Start with [`Options`], which opens a [`Store`]; a [`Repository`] of it is the ordinary way to read and write, a
 //! [`Batch`] makes many changes one. `ARCHITECTURE.md` has the map of the code and `docs/format.md` what is on the disk.
 
+// Some tests are compiled from outside as well.
+#[cfg(test)]
+extern crate self as orlop;
+
 mod blobs;
 pub mod digest;
 mod error;

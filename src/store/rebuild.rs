@@ -82,7 +82,8 @@ impl Options {
     /// Makes the metadata of a store anew from its files: tags, membership and graph as last published, with what the old
     /// metadata still tell. All content that is reached is hashed.
     ///
-    /// What does not come back without the old metadata: membership of content that no manifest refers to.
+    /// What does not come back without the old metadata: membership of content that no manifest refers to. What never comes
+    /// back: repositories that hold nothing.
     ///
     /// # Errors
     ///

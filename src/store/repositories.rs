@@ -16,6 +16,9 @@ impl Store {
     /// Repositories by pages in byte order of their names, so the unnamed one first: those after `after`, which need not
     /// exist.
     ///
+    /// A repository exists from what is first pushed or mounted into it until [`Store::delete_repository`]: one that removals
+    /// have emptied is still listed. A rebuild knows only repositories that hold something, and forgets the others.
+    ///
     /// # Errors
     ///
     /// `Io`, `Corrupt`.

@@ -22,7 +22,6 @@ mod foreign;
 mod graph;
 mod hostile;
 mod manifests;
-mod model;
 mod observed;
 mod options;
 mod plain;

@@ -15,8 +15,12 @@
 mod artifact;
 mod checkpoint;
 mod interrupted;
+mod model;
 mod plain;
 mod powercut;
 mod protocol;
 mod state;
+#[expect(dead_code, reason = "the tests from outside use the rest")]
+#[path = "../../../tests/store/support.rs"]
+mod support;
 mod sweep;
