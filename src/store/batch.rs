@@ -160,6 +160,8 @@ pub(super) enum Item {
 pub(super) enum Changed {
     /// With this batch.
     Now,
+    /// With this batch, by another tool: `index.json` has it already.
+    Merged,
     /// Earlier, in milliseconds since the epoch; nobody knows when, if none.
     Earlier(Option<u64>),
 }

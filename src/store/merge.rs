@@ -3,6 +3,9 @@
 //! For each name there are three views: the last one that this store published (the base), theirs, and ours. Changed by
 //! them alone is taken; changed by both, ours stays and theirs becomes an untagged manifest; removed by them is applied
 //! after a clean close and otherwise reported. An untagged entry that is missing never removes anything.
+//!
+//! What was taken has their view as its base from then on. The file stays theirs until the next publish, and after a crash it
+//! is merged again: what was changed here since must not look like something that they alone have changed.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -284,7 +287,8 @@ impl Merge<'_> {
             let expect = ours.map_or(Expect::Absent, Expect::Is);
             let tag = tag.clone();
             // What is taken over as a whole was made at times that nobody wrote down.
-            let changed = if self.absence == Absence::Adopt { Changed::Earlier(None) } else { Changed::Now };
+            let changed =
+                if self.absence == Absence::Adopt { Changed::Earlier(None) } else { Changed::Merged };
             let target = Some(*theirs);
             self.group.parts.items.push(Item::Tag { repository, tag, target, expect, changed });
             // Of a layout that is opened for the first time everything is taken, which needs no words.
@@ -461,7 +465,7 @@ impl Merge<'_> {
             return Ok(());
         }
         let repository = repository.clone();
-        let (expect, changed) = (Expect::Is(digest), Changed::Now);
+        let (expect, changed) = (Expect::Is(digest), Changed::Merged);
         let items = vec![Item::Tag { repository, tag, target: None, expect, changed }];
         match self.core.commit_taken(Parts { items, ..Parts::default() }, false) {
             Ok(()) => self.core.report(Report::Removed { name, digest }),

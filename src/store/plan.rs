@@ -347,7 +347,13 @@ impl<'a, 'b> Plan<'a, 'b> {
         if let Some(id) = id
             && previous != target
         {
-            self.put_base(&repository, &tag, previous)?;
+            if changed == Changed::Merged {
+                let name = LayoutName::of(&repository, &tag);
+                self.planned.rows.put_base(&name, target.as_ref());
+                self.bases.insert(name);
+            } else {
+                self.put_base(&repository, &tag, previous)?;
+            }
             self.replace_foreign(&repository, &tag)?;
             let record = target.map(|target| TagRecord { target, changed: changed.time() });
             self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), record.as_ref());

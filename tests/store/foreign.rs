@@ -686,3 +686,38 @@ fn a_deleted_repository_does_not_come_back_with_their_edit() {
         assert!(!layout.untagged().contains(&untagged.digest().to_string()), "{meeting:?}");
     }
 }
+
+/// An edit that was merged stays the file until the next publish, and a crash before that has it merged once more.
+#[test]
+fn what_changed_after_a_merge_stays_changed_through_a_crash() {
+    let (dir, store) = fresh();
+    let (one, two) = (image("1", 1), image("2", 1));
+    one.push(&store.default_repository(), &["keep", "gone", "back"]);
+    two.push(&store.default_repository(), &[]);
+    repo(&store, "a").push_bytes("x").unwrap();
+    store.close().unwrap();
+    edit_index(&dir.root(), |entries| {
+        entries.retain(|value| !is_named(value, "back") && !is_named(value, "gone"));
+        entries.extend(["untagged", "moved", "a:deleted", "same"].map(|name| entry(Some(name), &one)));
+    });
+    let store = options().open(dir.root()).unwrap();
+    let here = store.default_repository();
+    here.untag(&tag("untagged"), Expect::Any).unwrap();
+    here.tag(&tag("moved"), &two.digest(), Expect::Is(one.digest())).unwrap();
+    here.tag(&tag("back"), &one.digest(), Expect::Absent).unwrap();
+    assert!(store.delete_repository(&name("a")).unwrap());
+    let expected = describe(&store);
+    assert_eq!(
+        tags(&here),
+        [("back", one.digest()), ("keep", one.digest()), ("moved", two.digest()), ("same", one.digest())]
+            .map(|(name, digest)| (name.to_owned(), digest))
+    );
+    drop(here);
+    crash(&dir, store);
+    let store = options().open(dir.root()).unwrap();
+    assert_eq!(describe(&store), expected);
+    assert_eq!(store.reports(), []);
+    store.close().unwrap();
+    let names: Vec<String> = Layout::sound(&dir.root()).names().into_keys().collect();
+    assert_eq!(names, ["back", "keep", "moved", "same"]);
+}

@@ -4,17 +4,18 @@
 //! | --- | --- | --- |
 //! | a digest as a path | `a_digest_never_leads_out_of_the_layout` | `digest/tests.rs`, `fuzz/fuzz_targets/digest.rs` |
 //! | names of tags and repositories | `names_are_keys_and_never_files` | `oci/reference.rs`, `fuzz/fuzz_targets/reference.rs` |
-//! | archives | there are none yet | |
+//! | archives | no archive of a layout is read yet; packed directories: | `tests/cli/directories.rs` |
 //! | links in the layout | `links_in_a_layout_are_never_followed` | `sys/dir/tests.rs`, `tests/cli/artifacts.rs` |
 //! | a huge manifest | `a_huge_manifest_is_refused_before_it_is_read` | `tests/store/manifests.rs` |
 //! | JSON that blows up | `json_costs_no_more_than_its_text` | `oci/json.rs`, `oci/manifest/tests.rs` |
+//! | manifests below manifests without end | `chains_of_manifests_exhaust_no_stack` | `tests/store/graph.rs`, `tests/cli/tree.rs` |
 //! | ambiguous documents | `a_document_that_readers_understand_differently_is_refused` | `oci/json.rs` |
 //! | mixed up digests and sizes | `bytes_are_what_was_announced_or_nothing_is_kept` | `blobs/tests/ingest.rs` |
 //! | a source that changes while it is read | `a_source_that_changes_is_stored_as_it_was_read` | |
 //! | leaks between repositories | `what_another_repository_holds_is_as_if_it_were_not_there` | `tests/store/repositories.rs` |
 //! | who may move a tag | `of_many_that_create_a_tag_one_wins` | `tests/store/tags.rs` |
 //! | unbounded lists | `a_limit_of_everything_allocates_nothing` | `tests/store/graph.rs` |
-//! | decompression | nothing is decompressed yet | |
+//! | decompression | only packed directories are decompressed: | `tests/cli/directories.rs` |
 //! | exhausted resources | `handles_of_many_contents_hold_few_files` | `tests/cli/artifacts.rs`, `tests/store/options.rs` |
 //! | permissions | | `tests/cli/hostile.rs` |
 //! | a poisoned layout | `a_poisoned_layout_is_not_believed` | `tests/store/foreign.rs`, `tests/store/bitrot` |
@@ -28,6 +29,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use orlop::oci::{RepositoryName, Tag};
+use orlop::transfer::Copier;
 use orlop::{Algorithm, Digest, ErrorKind, Expect, Expected, Options, Verify};
 use serde_json::json;
 
@@ -212,6 +214,47 @@ fn json_costs_no_more_than_its_text() {
     let one = descriptor(LAYER, b"{}").to_string();
     refused(format!(r#""layers":[{}{one}]}}"#, format!("{one},").repeat(10_001)));
     assert!(peak().saturating_sub(before) < 600 << 10, "{} KiB, then {} KiB", before, peak());
+}
+
+#[test]
+fn chains_of_manifests_exhaust_no_stack() {
+    const LENGTH: usize = 1500;
+    let (dir, store) = fresh();
+    let here = store.default_repository();
+    // Each refers to the one before; each list holds the one before.
+    let (mut referrers, mut lists) = (vec![image("i", 0)], vec![image("i", 0)]);
+    for n in 0..LENGTH {
+        referrers.push(referrer(&referrers[n], "application/chain", "s"));
+        lists.push(index(&[&lists[n]]));
+    }
+    let mut batch = store.batch();
+    for part in referrers[0].parts.iter().chain(&referrers[1].parts) {
+        batch.push_bytes(&here, part.clone()).unwrap();
+    }
+    for artifact in referrers.iter().chain(&lists[1..]) {
+        batch.push_manifest(&here, artifact.media_type, artifact.bytes.clone()).unwrap();
+    }
+    let (first, last) = (referrers[0].digest(), referrers[LENGTH].digest());
+    batch.tag(&here, &tag("deep"), lists[LENGTH].digest(), Expect::Any);
+    batch.commit().unwrap();
+    let (_copy, other) = fresh();
+    let to = other.default_repository();
+    let copied = Copier::new(&here, &to).referrers(true).copy(&first, &[]).unwrap();
+    assert_eq!(copied.manifests, LENGTH as u64 + 1);
+    assert!(to.manifest(&last).unwrap().is_some());
+    let copied = Copier::new(&here, &to).copy(&lists[LENGTH].digest(), &[]).unwrap();
+    assert_eq!(copied.manifests, LENGTH as u64 + 1);
+    assert!(store.verify().index(true).run().unwrap().is_sound());
+    drop(here);
+    store.close().unwrap();
+    // As a layout of somebody else: what is nested beyond reason is named, the rest is there.
+    fs::remove_dir_all(dir.root().join(".orlop")).unwrap();
+    let report = options().rebuild(dir.root()).unwrap();
+    assert!(report.reports.iter().any(|report| report.to_string().contains("nested more than")), "{report}");
+    let store = options().open(dir.root()).unwrap();
+    let here = store.default_repository();
+    assert_eq!(here.resolve(&tag("deep")).unwrap().unwrap().digest, lists[LENGTH].digest());
+    assert!(here.manifest(&last).unwrap().is_some());
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl World {
             Op::PushImage { repository, image, tag } => self.push_image(repository, image, tag),
             Op::Copy { repository, image } => self.copy(repository, image),
             Op::Damage { blob, push } => self.damage(blob, push),
-            Op::ForeignTag { tag, image } => self.foreign_tag(tag, image),
+            Op::ForeignTag { tag, image, open } => self.foreign_tag(tag, image, open),
             Op::ForeignUntag { tag } => {
                 self.store.take().unwrap().close().unwrap();
                 edit_index(&self.dir.root(), |entries| entries.retain(|value| !is_named(value, TAGS[tag])));
@@ -244,8 +244,13 @@ impl World {
         assert!(report.is_sound() && report.complete, "{:?}", report.findings);
     }
 
-    fn foreign_tag(&mut self, tag: usize, image: usize) {
-        self.store().flush().unwrap();
+    /// Merged by the next publish, or by the next open and published later.
+    fn foreign_tag(&mut self, tag: usize, image: usize, open: bool) {
+        if open {
+            self.store().flush().unwrap();
+        } else {
+            self.store.take().unwrap().close().unwrap();
+        }
         for artifact in self.family(image) {
             put_blobs(&self.dir.root(), &artifact);
         }
@@ -254,7 +259,11 @@ impl World {
             entries.retain(|value| !is_named(value, TAGS[tag]));
             entries.push(entry(Some(TAGS[tag]), &artifact));
         });
-        self.store().flush().unwrap();
+        if open {
+            self.store().flush().unwrap();
+        } else {
+            self.open();
+        }
         self.hold_family(0, image);
         self.set_tag(0, tag, Some(image));
     }

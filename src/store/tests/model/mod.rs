@@ -99,6 +99,7 @@ enum Op {
     ForeignTag {
         tag: usize,
         image: usize,
+        open: bool,
     },
     ForeignUntag {
         tag: usize,
@@ -150,7 +151,7 @@ fn ops() -> impl Strategy<Value = Op> {
             .prop_map(|(repository, image, tag)| Op::PushImage { repository, image, tag }),
         1 => (repository, image.clone()).prop_map(|(repository, image)| Op::Copy { repository, image }),
         2 => (0..16_usize, any::<bool>()).prop_map(|(blob, push)| Op::Damage { blob, push }),
-        2 => (tag.clone(), image).prop_map(|(tag, image)| Op::ForeignTag { tag, image }),
+        3 => (tag.clone(), image, any::<bool>()).prop_map(|(tag, image, open)| Op::ForeignTag { tag, image, open }),
         1 => tag.prop_map(|tag| Op::ForeignUntag { tag }),
         2 => Just(Op::Reopen),
         1 => failures().prop_map(Op::FaultyReopen),
