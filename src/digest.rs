@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState;
 
 use crate::error::Error;
 
@@ -423,6 +424,38 @@ impl Digester {
                 state.update(bytes);
             }
         }
+    }
+
+    /// What it would need to go on later, in another process; nothing for algorithms that cannot say.
+    ///
+    /// For sha256 and sha512: the words of the state (little-endian), the number of blocks (8 or 16 bytes, little-endian),
+    /// one byte for the length of what is not a whole block yet, and that, filled up with zeros. Part of the stored format.
+    pub(crate) fn midstate(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            State::Sha256(state) => Some(state.serialize().to_vec()),
+            State::Sha512(state) => Some(state.serialize().to_vec()),
+            State::Blake3(_) => None,
+        }
+    }
+
+    /// Goes on from a [`midstate`](Self::midstate) that `length` bytes led to; nothing when it is not that.
+    pub(crate) fn resume(algorithm: Algorithm, midstate: &[u8], length: u64) -> Option<Self> {
+        let (words, block) = match algorithm {
+            Algorithm::Sha256 => (32, 64),
+            Algorithm::Sha512 => (64, 128),
+            Algorithm::Blake3 => return None,
+        };
+        let (_, counts) = midstate.split_at_checked(words)?;
+        let (blocks, rest) = counts.split_at_checked(words / 4)?;
+        let (low, high) = blocks.split_first_chunk::<8>()?;
+        let counted = u64::from_le_bytes(*low).checked_mul(block)?.checked_add(u64::from(*rest.first()?))?;
+        if counted != length || high.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        Some(Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(sha2::Sha256::deserialize(midstate.try_into().ok()?).ok()?),
+            _ => State::Sha512(sha2::Sha512::deserialize(midstate.try_into().ok()?).ok()?),
+        }))
     }
 
     /// The digest of everything taken in.

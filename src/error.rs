@@ -20,6 +20,14 @@ pub enum ErrorKind {
     Invalid,
     /// A compare-and-set found another value. Nothing changed; look again and decide.
     Conflict,
+    /// An append to an upload session began elsewhere than where its bytes end. Nothing changed; go on from `current`.
+    OffsetMismatch {
+        /// How many bytes the session has.
+        current: u64,
+    },
+    /// Somebody else is writing the upload session, or as many sessions or bytes are under way as the store allows.
+    /// Nothing changed; try again later.
+    Busy,
     /// More rows than one batch may hold. Nothing changed; split the batch.
     BatchTooLarge,
     /// Another process holds the store; the message names it. Wait or stop it.

@@ -25,7 +25,8 @@ pub use store::{
     EventLimits, EventPosition, Events, Expect, Finding, Flaw, Limits, NamedManifest, OnDamage, OpenReport,
     Options, Order, Page, PageToken, Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage,
     Repair, RepairReport, Report, Repository, Retention, Stat, Store, StoredManifest, TagChange, TagEntry,
-    Unscoped, Untagged, Verifier, Verify, VerifyProgress, VerifyReport,
+    Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier, Verify, VerifyProgress,
+    VerifyReport,
 };
 
 /// What the fuzz targets need of the inside. In no build but theirs.

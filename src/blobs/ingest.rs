@@ -55,7 +55,7 @@ impl Expected {
     }
 
     /// Size first: it is the cheaper and the plainer thing to be told of.
-    fn check(&self, digest: Digest, size: u64) -> Result<()> {
+    pub(crate) fn check(&self, digest: Digest, size: u64) -> Result<()> {
         if let Some(expected) = self.size.filter(|&expected| expected != size) {
             let name = self.digest.unwrap_or(digest);
             return Err(Error::new(

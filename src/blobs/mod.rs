@@ -9,7 +9,9 @@ mod giving;
 mod ingest;
 mod pipe;
 mod reader;
+mod upload;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -25,6 +27,7 @@ pub(crate) use self::ingest::Body;
 pub(crate) use self::ingest::unobserved;
 pub use self::ingest::{Content, Expected, Ingest, Sharing};
 pub use self::reader::BlobReader;
+pub(crate) use self::upload::{Hashes, UploadFile};
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -255,19 +258,25 @@ impl Blobs {
         Ok(entries.into_iter().flatten().map(move |name| Ok(listed(algorithm, name.map_err(&fail)?))))
     }
 
-    /// Removes what earlier processes left in the ingest directory; answers how many files. Only for the holder
-    /// of the store's lock, and before anything is ingested.
-    pub(crate) fn clear_ingest(&self) -> Result<u64> {
+    /// Removes what earlier processes left in the ingest directory, but for the upload sessions given; answers how many
+    /// files, and which of those sessions have theirs. Only for the holder of the store's lock, and before anything is
+    /// ingested.
+    pub(crate) fn clear_ingest(&self, uploads: &BTreeSet<[u8; 16]>) -> Result<(u64, BTreeSet<[u8; 16]>)> {
         let dir = self.ingest_dir()?;
         let fail = |error| Error::io("clear the directory", dir.path(), error);
-        let mut removed = 0;
+        let (mut removed, mut found) = (0, BTreeSet::new());
         for name in dir.list().map_err(fail)? {
             let name = name.map_err(fail)?;
-            if sys::TempFile::is_name(&name) && dir.unlink(&name).map_err(fail)? {
+            let upload = upload::id_of(&name);
+            if let Some(id) = upload.filter(|id| uploads.contains(id)) {
+                found.insert(id);
+            } else if (upload.is_some() || sys::TempFile::is_name(&name))
+                && dir.unlink(&name).map_err(fail)?
+            {
                 removed += 1;
             }
         }
-        Ok(removed)
+        Ok((removed, found))
     }
 }
 

@@ -172,7 +172,64 @@ fn digests() -> impl Strategy<Value = Digest> {
     )
 }
 
+/// The state of "abc" is what FIPS 180-4 begins with, no block, and three bytes: the bytes of stored sessions.
+#[test]
+fn a_midstate_has_the_bytes_that_the_format_says() {
+    for (algorithm, first, length) in [
+        (Algorithm::Sha256, &[0x67, 0xe6, 0x09, 0x6a][..], 104),
+        (Algorithm::Sha512, &[0x08, 0xc9, 0xbc, 0xf3], 208),
+    ] {
+        let mut digester = Digester::new(algorithm);
+        digester.update(b"abc");
+        let state = digester.midstate().unwrap();
+        assert_eq!((state.len(), &state[..4]), (length, first));
+        let words = algorithm.digest_len();
+        assert!(state[words..words + words / 4].iter().all(|byte| *byte == 0));
+        assert_eq!(&state[words + words / 4..][..4], [3, b'a', b'b', b'c']);
+        assert!(state[words + words / 4 + 4..].iter().all(|byte| *byte == 0));
+    }
+    assert!(Digester::new(Algorithm::Blake3).midstate().is_none());
+}
+
+#[test]
+fn a_midstate_that_is_none_is_refused() {
+    let mut digester = Digester::new(Algorithm::Sha256);
+    digester.update(&[7; 100]);
+    let state = digester.midstate().unwrap();
+    assert!(Digester::resume(Algorithm::Sha256, &state, 100).is_some());
+    assert!(Digester::resume(Algorithm::Sha256, &state, 99).is_none(), "another length");
+    assert!(Digester::resume(Algorithm::Sha512, &state, 100).is_none(), "another algorithm");
+    assert!(Digester::resume(Algorithm::Blake3, &state, 100).is_none());
+    for cut in 0..state.len() {
+        assert!(Digester::resume(Algorithm::Sha256, &state[..cut], 100).is_none());
+    }
+    let mut beyond = state.clone();
+    beyond[40] = 64;
+    assert!(Digester::resume(Algorithm::Sha256, &beyond, 128).is_none(), "a whole block is no rest");
+    let mut endless = state;
+    endless[32..40].fill(0xff);
+    assert!(Digester::resume(Algorithm::Sha256, &endless, 100).is_none());
+}
+
 proptest! {
+    #[test]
+    fn hashing_goes_on_from_a_midstate_wherever_it_was_cut(
+        bytes in proptest::collection::vec(any::<u8>(), 0..700), cuts in proptest::collection::vec(0_usize..700, 0..6)
+    ) {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let (mut digester, mut done) = (Digester::new(algorithm), 0);
+            for cut in cuts {
+                digester.update(&bytes[done..cut]);
+                done = cut;
+                let state = digester.midstate().unwrap();
+                digester = Digester::resume(algorithm, &state, done as u64).unwrap();
+            }
+            digester.update(&bytes[done..]);
+            prop_assert_eq!(digester.finish(), algorithm.digest(&bytes));
+        }
+    }
     #[test]
     fn printed_digests_parse_back(digest in digests()) {
         let text = digest.to_string();

@@ -8,6 +8,7 @@ use super::record::{
     split_journal,
 };
 use super::retention::RetentionRecord;
+use super::upload::UploadRecord;
 use crate::digest::Digest;
 
 /// Decodes any bytes as every record: what is accepted means the same after it was written again.
@@ -35,6 +36,9 @@ pub(crate) fn records(bytes: &[u8]) {
     }
     if let Ok(record) = FeedRecord::decode(bytes) {
         assert_eq!(FeedRecord::decode(&record.encode()).unwrap(), record);
+    }
+    if let Ok(record) = UploadRecord::decode(bytes) {
+        assert_eq!(UploadRecord::decode(&record.encode()).unwrap(), record);
     }
     if let Ok(target) = decode_target(bytes) {
         assert_eq!(decode_target(&encode_target(target.as_ref())).unwrap(), target);

@@ -46,6 +46,7 @@ pub(crate) mod tag_byte {
     pub(crate) const DELETED: u8 = b'D';
     pub(crate) const REPOSITORY_BY_NAME: u8 = b'N';
     pub(crate) const REPOSITORY_BY_ID: u8 = b'I';
+    pub(crate) const UPLOAD: u8 = b'U';
     pub(crate) const TAG: u8 = b't';
     pub(crate) const TAG_BY_TARGET: u8 = b'u';
     pub(crate) const BASE: u8 = b'b';

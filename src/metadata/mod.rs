@@ -13,6 +13,7 @@ mod record;
 mod recorded;
 mod retention;
 mod schema;
+mod upload;
 mod view;
 
 use std::ffi::OsStr;
@@ -27,6 +28,7 @@ pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
 pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
 pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord};
 pub(crate) use retention::RetentionRecord;
+pub(crate) use upload::UploadRecord;
 pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};

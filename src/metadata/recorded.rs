@@ -29,6 +29,9 @@ impl Words {
             (Some(Family::Content), _) => format!("content {}", digest()),
             (Some(Family::Journal), _) => format!("journal {}", digest()),
             (Some(Family::Default), [tag_byte::FACT, name @ ..]) => format!("fact {}", text(name)),
+            (Some(Family::Default), [tag_byte::UPLOAD, id @ ..]) => {
+                format!("upload {}", id.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            }
             (Some(Family::Default), [tag_byte::BASE, name @ ..]) => format!("base {}", text(name)),
             (Some(Family::Default), [tag_byte::TAG, _, _, _, _, tag @ ..]) => format!("tag {}", text(tag)),
             _ => return,

@@ -6,6 +6,7 @@
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
 //! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |
+//! | | `U` upload session | its repository, its offset, its hashes |
 //! | | `t` id, tag | target, time of the last change |
 //! | | `P` id | retention policy |
 //! | | `u` id, target, tag | nothing |

@@ -9,6 +9,7 @@ use super::Store;
 use super::commit::Source;
 use super::repository::Repository;
 use super::submit::{Commit, Job};
+use super::uploads::UploadId;
 use crate::blobs::{Body, Content, Expected};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Result};
@@ -140,6 +141,11 @@ pub(super) enum Item {
         repository: RepositoryName,
         kind: Kind,
         digest: Digest,
+    },
+    /// What an upload session brought is held by the repository, and the session goes.
+    EndUpload {
+        repository: RepositoryName,
+        id: UploadId,
     },
     /// An `index.json` entry that is kept as it is.
     Foreign {

@@ -324,12 +324,13 @@ impl Core {
         self.file_journal()
     }
 
-    /// In the copy nothing is published yet.
+    /// In the copy nothing is published yet, and nobody is uploading.
     fn forget_published(&self) -> Result<()> {
         let mut rows = self.metadata.rows();
         for name in [fact::PUBLISHED, fact::PENDING, fact::CLEAN] {
             rows.delete_fact(name);
         }
+        self.forget_uploads(&mut rows)?;
         self.write(rows)
     }
 }

@@ -36,6 +36,7 @@ mod take_in;
 #[cfg(test)]
 mod tests;
 mod unscoped;
+mod uploads;
 mod verify;
 mod view_entries;
 
@@ -62,6 +63,7 @@ pub use self::retention::{Retention, Untagged};
 pub use self::submit::Commit;
 pub use self::tags::TagEntry;
 pub use self::unscoped::Unscoped;
+pub use self::uploads::{Upload, UploadId, UploadOptions, UploadStatus};
 pub use self::verify::{Finding, Flaw, Verifier, VerifyProgress, VerifyReport};
 
 use crate::blobs::Blobs;
@@ -138,6 +140,7 @@ struct Core {
     settling: Mutex<()>,
     /// Serialises filing, which flush and the publisher both do.
     filing: Mutex<()>,
+    uploads: uploads::Sessions,
     sequence: AtomicU64,
     journal_ids: AtomicU64,
     next_repository: AtomicU32,

@@ -16,7 +16,7 @@ use super::rebuild::{RebuildReport, chain};
 use super::report::{OpenReport, Report};
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
-    preflight, submit, until,
+    preflight, submit, until, uploads,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
@@ -166,6 +166,7 @@ impl Options {
         let stat = core.root_stat()?;
         if !format.is_at(&stat) {
             core.check_copy()?;
+            core.distrust_uploads()?;
             format.moved_to(&stat).write(private, core.blobs.ingest_dir()?)?;
             opened.copied = true;
         }
@@ -281,6 +282,7 @@ impl Core {
             publishing: Mutex::new(None),
             settling: Mutex::new(()),
             filing: Mutex::new(()),
+            uploads: uploads::Sessions::default(),
             sequence: AtomicU64::new(1),
             journal_ids: AtomicU64::new(1),
             next_repository: AtomicU32::new(1),
@@ -308,7 +310,7 @@ impl Core {
     ///
     /// Answers how many private files were left.
     pub(super) fn recover(&self) -> Result<u64> {
-        let cleared = self.blobs.clear_ingest()?;
+        let cleared = self.recover_uploads()?;
         let view = self.metadata.view();
         let sequence = self.metadata.next_sequence();
         self.sequence.store(sequence, std::sync::atomic::Ordering::Relaxed);

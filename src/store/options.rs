@@ -94,6 +94,10 @@ pub struct Limits {
     /// Bytes of small content in one batch that may go through the journal; a batch with more writes files and syncs
     /// them as one. 4 MiB by default.
     pub journalled_batch_size: u64,
+    /// Upload sessions at one time. 10,000 by default; each costs about a hundred bytes of memory.
+    pub max_uploads: usize,
+    /// Bytes of all upload sessions together: what they have, or what they said that they will have. No limit by default.
+    pub max_upload_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -104,6 +108,8 @@ impl Default for Limits {
             max_batch_rows: 1_000_000,
             journal_size: 32 << 20,
             journalled_batch_size: 4 << 20,
+            max_uploads: 10_000,
+            max_upload_bytes: None,
         }
     }
 }
@@ -255,6 +261,8 @@ impl Options {
             max_batch_rows,
             journal_size: _,
             journalled_batch_size: _,
+            max_uploads: _,
+            max_upload_bytes: _,
         } = &self.limits;
         if self.inline_limit > MAX_INLINE_LIMIT {
             return Err(Error::invalid(format!(

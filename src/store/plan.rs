@@ -54,7 +54,8 @@ impl Item {
         let (first, second) = match self {
             Self::Hold { repository, .. }
             | Self::Tag { repository, .. }
-            | Self::Remove { repository, .. } => (Some(repository), None),
+            | Self::Remove { repository, .. }
+            | Self::EndUpload { repository, .. } => (Some(repository), None),
             Self::Mount { repository, from, .. } => (Some(repository), Some(from)),
             Self::Manifest(new) => (Some(&new.repository), None),
             Self::Foreign { .. } | Self::Extra { .. } => (None, None),
@@ -66,7 +67,11 @@ impl Item {
     pub(super) fn name(&self) -> Option<(&str, String)> {
         match self {
             // A removal has its repository for itself.
-            Self::Hold { .. } | Self::Mount { .. } | Self::Remove { .. } | Self::Extra { .. } => None,
+            Self::Hold { .. }
+            | Self::Mount { .. }
+            | Self::Remove { .. }
+            | Self::EndUpload { .. }
+            | Self::Extra { .. } => None,
             Self::Manifest(new) => Some((new.repository.as_str(), new.digest.to_string())),
             Self::Tag { repository, tag, .. } => Some((repository.as_str(), tag.to_string())),
             // No repository has this name.
@@ -90,7 +95,9 @@ impl Item {
                 new.manifest.successors().iter().map(|child| &child.descriptor.digest).collect()
             }
             Self::Tag { target, .. } => target.iter().collect(),
-            Self::Remove { .. } | Self::Foreign { .. } | Self::Extra { .. } => Vec::new(),
+            Self::Remove { .. } | Self::EndUpload { .. } | Self::Foreign { .. } | Self::Extra { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -155,7 +162,9 @@ impl<'a, 'b> Plan<'a, 'b> {
                     self.removed.insert((repository.clone(), *kind, *digest));
                     continue;
                 }
-                Item::Tag { .. } | Item::Foreign { .. } | Item::Extra { .. } => continue,
+                Item::Tag { .. } | Item::EndUpload { .. } | Item::Foreign { .. } | Item::Extra { .. } => {
+                    continue;
+                }
             };
             self.added.insert((repository.clone(), digest));
         }
@@ -181,6 +190,7 @@ impl<'a, 'b> Plan<'a, 'b> {
                 self.tag(repository, tag, target, expect, changed)
             }
             Item::Remove { repository, kind, digest } => self.remove(&repository, kind, &digest),
+            Item::EndUpload { repository, id } => self.end_upload(&repository, &id),
             Item::Foreign { name, digest, json } => {
                 match json {
                     Some(json) => self.planned.rows.put_foreign(&name, &digest, &json),

@@ -36,7 +36,7 @@ impl Store {
         Ok(Page::cut(found, limit))
     }
 
-    /// Deletes a repository with its tags and its membership; answers whether there was one. Content that no other
+    /// Deletes a repository with its tags, its membership and its upload sessions; answers whether there was one. Content that no other
     /// repository holds is no longer visible; its bytes stay until a collection takes them.
     ///
     /// It is gone for everybody with one commit; pushes into it wait for that. The work behind it is proportional to what
@@ -49,7 +49,10 @@ impl Store {
         let core = self.core();
         core.check_writable()?;
         let held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
-        let Some(id) = core.metadata.view().repository(name.as_str())? else { return Ok(false) };
+        let Some(id) = core.metadata.view().repository(name.as_str())? else {
+            core.end_uploads_of(name, core.metadata.rows())?;
+            return Ok(false);
+        };
         // Until the repository is gone nothing may settle what is remembered for that.
         let settling = core.settling.lock();
         core.remember_published(id, name)?;
@@ -57,7 +60,7 @@ impl Store {
         rows.delete_repository(id, name.as_str());
         let gone = EventChange::RepositoryDeleted { repository: name.as_str().to_owned() };
         let ticket = core.record(&mut rows, vec![gone]);
-        core.write(rows)?;
+        core.end_uploads_of(name, rows)?;
         drop(ticket);
         core.repository_epoch.fetch_add(1, Ordering::Release);
         core.signals.committed(true, false);

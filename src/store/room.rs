@@ -32,10 +32,20 @@ impl Core {
         }
     }
 
+    /// `NoSpace` unless there is room for a file of so many bytes now, beside what is journalled.
+    pub(super) fn check_room_for_file(&self, size: u64) -> Result<()> {
+        let Some(free) = sys::free_space(&self.root_dir) else { return Ok(()) };
+        let needed = self.journal.needs(0, 0, free.block).0.saturating_add(size);
+        if needed > free.bytes {
+            return Err(self.no_room(&format!("needed={needed}, free={}", free.bytes)));
+        }
+        Ok(())
+    }
+
     #[cold]
     fn no_room(&self, what: &str) -> Error {
         let path = self.root.display();
-        Error::new(ErrorKind::NoSpace, format!("filesystem has no room for the commit, path={path}, {what}"))
+        Error::new(ErrorKind::NoSpace, format!("filesystem has no room for it, path={path}, {what}"))
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Stat {
     pub(crate) size: u64,
     /// Inode number.
     pub(crate) ino: u64,
+    /// It has more than one name.
+    pub(crate) is_linked: bool,
     /// Device number.
     pub(crate) dev: u64,
     /// Time of the last change of content, in nanoseconds since 1970.
@@ -71,6 +73,7 @@ impl Stat {
         Self {
             size: u64::try_from(raw.st_size).unwrap_or(0),
             ino: raw.st_ino,
+            is_linked: raw.st_nlink > 1,
             dev: raw.st_dev,
             mtime_ns: raw.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos),
             is_file: kind == FileType::RegularFile,
@@ -209,6 +212,35 @@ impl Dir {
     pub(crate) fn create_new(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(File::from(rustix::fs::openat(&self.0.fd, name.as_ref(), flags, Mode::from_raw_mode(mode))?))
+    }
+
+    /// Opens a regular file of ours for writing and reading, although its mode lets nobody write it; None when there is
+    /// none. The mode stays.
+    pub(crate) fn open_to_write(&self, name: impl AsRef<OsStr>) -> io::Result<Option<File>> {
+        let name = name.as_ref();
+        fault::point(Call::Open, &self.0.path)?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let open = || rustix::fs::openat(&self.0.fd, name, flags, Mode::empty());
+        let opened = match open() {
+            Err(Errno::ACCESS) => {
+                // Its owner may lend himself the right. It is no link, or the answer had been another.
+                let raw = rustix::fs::statat(&self.0.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let lent = Mode::from_raw_mode(raw.st_mode) | Mode::WUSR;
+                rustix::fs::chmodat(&self.0.fd, name, lent, AtFlags::empty())?;
+                open()
+            }
+            other => other,
+        };
+        let file = match opened {
+            Ok(fd) => regular(File::from(fd))?,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let mode = rustix::fs::fstat(&file)?.st_mode;
+        if mode & 0o222 != 0 {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & !0o222))?;
+        }
+        Ok(Some(file))
     }
 
     /// Opens a file for writing and reading, created empty where it is missing.

@@ -19,6 +19,8 @@ pub(crate) enum Call {
     CreateTemp,
     /// Writing into a temporary file, one point for each system call.
     Write,
+    /// Cutting a file off.
+    Truncate,
     /// `fsync` of a file with content.
     SyncFile,
     /// `fsync` of a file that is replaced as a whole: `index.json`, `oci-layout` and the records of the store.

@@ -139,6 +139,11 @@ impl TempFile {
         result
     }
 
+    /// Takes it for synced: it is a further name of a file that was synced by its other name.
+    pub(crate) fn assume_synced(&self) {
+        self.sync.store(SYNCED, Ordering::Release);
+    }
+
     /// Sets the time of the last change.
     pub(crate) fn set_modified(&self, to: SystemTime) -> io::Result<()> {
         self.file.as_ref().ok_or_else(closed)?.set_modified(to)

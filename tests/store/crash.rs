@@ -1,4 +1,4 @@
-//! A process that is killed at any moment, while four threads push, tag, remove and delete: what it acknowledged is
+//! A process that is killed at any moment, while four threads push, upload, tag, remove and delete: what it acknowledged is
 //! there, and what it did not is there whole or not at all.
 //!
 //! `ORLOP_KILLS` says how many times (60 by default), `ORLOP_KILL_SEED` where the chances begin.
@@ -12,7 +12,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use orlop::{Digest, ErrorKind, EventLimits, Expect, Options, Publish, Store};
+use orlop::{
+    Digest, ErrorKind, EventLimits, Expect, Expected, Options, Publish, Repository, Store, UploadOptions,
+};
 
 use crate::events::replayed;
 use crate::support::*;
@@ -33,6 +35,8 @@ enum Step {
     Flush,
     /// Makes a checkpoint beside the store, in place of the last but one. It may be gone then, or there and whole.
     Checkpoint(usize),
+    /// Goes on with the upload session of the worker, or starts one: one step of it.
+    Upload(usize),
 }
 
 /// One worker's repository as it should be.
@@ -41,6 +45,8 @@ struct Model {
     tags: BTreeMap<String, Digest>,
     manifests: BTreeSet<Digest>,
     blobs: BTreeSet<Digest>,
+    /// The size that the upload session announced, and what it has.
+    upload: Option<(usize, usize)>,
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -66,7 +72,8 @@ fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
         return Step::Checkpoint(step / 4 % 2);
     }
     match chance % 32 {
-        0..20 => Step::Push(which),
+        0..16 => Step::Push(which),
+        16..20 => Step::Upload(which),
         20..25 => Step::Untag(which),
         25..29 => Step::Remove(which),
         29 => Step::Delete,
@@ -95,6 +102,36 @@ fn artifacts(worker: usize, which: usize) -> (Artifact, Artifact, Vec<Vec<u8>>) 
         loose.push(noise((worker * POOL + which) as u64 + 1, 40_000 + which * 700));
     }
     (artifact, statement, loose)
+}
+
+/// Bytes that an upload session gets at once.
+const PIECE: usize = 25_000;
+
+/// The content of an upload session, by its size.
+fn uploaded(size: usize) -> Vec<u8> {
+    noise(size as u64, size)
+}
+
+fn size_of(worker: usize, which: usize) -> usize {
+    500 + worker * 10_000 + which * 4_001
+}
+
+/// One step of the upload session of a repository.
+fn upload(store: &Store, here: &Repository, size: usize) {
+    let found =
+        store.uploads(None, 100).unwrap().items.into_iter().find(|upload| upload.repository == *here.name());
+    let Some(found) = found else {
+        return drop(here.start_upload(&UploadOptions::new().size(size as u64)).unwrap());
+    };
+    let content = uploaded(found.size.unwrap() as usize);
+    let mut upload = here.upload(&found.id).unwrap().unwrap();
+    let at = upload.offset() as usize;
+    if at == content.len() {
+        upload.finish(&Expected::from(digest_of(&content))).unwrap();
+    } else {
+        upload.append(at as u64, &content[at..content.len().min(at + PIECE)]).unwrap();
+        upload.save().unwrap();
+    }
 }
 
 fn perform(store: &Store, worker: usize, step: Step) {
@@ -132,6 +169,7 @@ fn perform(store: &Store, worker: usize, step: Step) {
             }
             store.checkpoint(place).unwrap();
         }
+        Step::Upload(which) => upload(store, &here, size_of(worker, which)),
     }
 }
 
@@ -155,6 +193,14 @@ impl Model {
             }
             Step::Delete => model = Self::default(),
             Step::Flush | Step::Checkpoint(_) => {}
+            Step::Upload(which) => match model.upload {
+                None => model.upload = Some((size_of(worker, which), 0)),
+                Some((size, at)) if at < size => model.upload = Some((size, size.min(at + PIECE))),
+                Some((size, _)) => {
+                    model.blobs.insert(digest_of(&uploaded(size)));
+                    model.upload = None;
+                }
+            },
         }
         model
     }
@@ -169,7 +215,16 @@ impl Model {
             let blob = here.get(digest).unwrap().unwrap();
             assert_eq!(digest_of(&blob), *digest);
         }
-        Self { tags: tags(&here).into_iter().collect(), manifests, blobs }
+        let mut uploads = store.uploads(None, 100).unwrap().items;
+        uploads.retain(|upload| upload.repository == *here.name());
+        assert!(uploads.len() < 2);
+        let upload = uploads.first().map(|upload| {
+            let (size, saved) = (upload.size.unwrap() as usize, upload.offset as usize);
+            let path = store.root().join(format!(".orlop/ingest/upload-{}", upload.id));
+            assert!(saved == 0 || fs::read(path).unwrap()[..saved] == uploaded(size)[..saved]);
+            (size, saved)
+        });
+        Self { tags: tags(&here).into_iter().collect(), manifests, blobs, upload }
     }
 }
 

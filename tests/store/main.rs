@@ -34,4 +34,5 @@ mod repositories;
 mod retention;
 mod support;
 mod tags;
+mod uploads;
 mod verifying;

@@ -8,6 +8,7 @@
 mod ingest;
 mod reading;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -153,7 +154,7 @@ fn read_only_creates_and_changes_nothing() {
     assert_eq!(blobs.stat_size(&digest).unwrap(), None);
     assert_eq!(blobs.stage(digest, b"x").unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(blobs.remove(&digest).unwrap_err().kind(), ErrorKind::ReadOnly);
-    assert_eq!(blobs.clear_ingest().unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(blobs.clear_ingest(&BTreeSet::new()).unwrap_err().kind(), ErrorKind::ReadOnly);
     let error = ingest(&blobs).append(&[0; INLINE + 1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
@@ -166,7 +167,7 @@ fn leftovers_of_ingests_are_cleared_and_nothing_else() {
     std::mem::forget(blobs.stage(Digest::of(b"x"), b"x").unwrap());
     std::fs::write(root.path().join("ingest/session"), "").unwrap();
     assert_eq!(files(&root).len(), 3);
-    assert_eq!(reopen(&root, true).unwrap().clear_ingest().unwrap(), 2);
+    assert_eq!(reopen(&root, true).unwrap().clear_ingest(&BTreeSet::new()).unwrap().0, 2);
     assert_eq!(files(&root), ["ingest/session"]);
 }
 

@@ -24,3 +24,4 @@ mod state;
 #[path = "../../../tests/store/support.rs"]
 mod support;
 mod sweep;
+mod uploads;

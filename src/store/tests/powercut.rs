@@ -15,10 +15,13 @@ use serde_json::{Value, json};
 use super::artifact::{Artifact, noise};
 use super::plain::{Plain, names_are_hashes};
 use super::state::{State, check_files, difference, events_agree, state};
+use crate::blobs::Expected;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
-use crate::store::{EventLimits, Expect, Limits, OnDamage, Options, Publish, Repository, Store};
+use crate::store::{
+    EventLimits, Expect, Limits, OnDamage, Options, Publish, Repository, Store, Upload, UploadOptions,
+};
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
@@ -131,6 +134,8 @@ impl Workload {
     fn one(&mut self) {
         match self.step % 20 {
             0 => self.flush(),
+            1 => self.start_upload(),
+            4 | 9 => self.save_upload(),
             3 => self.push("large", &[50_000, 120_000, 400]),
             5 => self.push("many", &[33_000; 7]),
             6 | 16 => self.attach(),
@@ -141,7 +146,10 @@ impl Workload {
             12 => self.remove_tag(),
             13 => self.remove_manifest(),
             14 => self.reopen(),
-            15 => self.push("single", &[60_000]),
+            15 => {
+                self.end_upload();
+                self.push("single", &[60_000]);
+            }
             17 => self.edit_while_closed(),
             18 if self.step % 40 == 18 => self.rebuild(),
             19 if self.step % 40 == 19 => self.checkpoint(),
@@ -208,6 +216,40 @@ impl Workload {
         }
         batch.commit().unwrap();
         self.acknowledge("loose", &[]);
+    }
+
+    /// The session that is under way.
+    fn upload(&self) -> Upload {
+        let found = self.store().uploads(None, 2).unwrap().items;
+        assert_eq!(found.len(), 1);
+        self.repository("uploads").upload(&found[0].id).unwrap().unwrap()
+    }
+
+    fn start_upload(&mut self) {
+        drop(self.repository("uploads").start_upload(&UploadOptions::new()).unwrap());
+        self.acknowledge("upload-start", &[]);
+    }
+
+    fn save_upload(&mut self) {
+        let mut upload = self.upload();
+        let offset = upload.offset();
+        upload.append(offset, noise(&self.seed(), 30_000 + self.step)).unwrap();
+        upload.save().unwrap();
+        upload.append(upload.offset(), "not saved").unwrap();
+        drop(upload);
+        self.acknowledge("upload-save", &[]);
+    }
+
+    /// Finished or cancelled in turn; an odd size, so that blocks are shared by what comes before and after a save.
+    fn end_upload(&mut self) {
+        let mut upload = self.upload();
+        if self.step % 40 == 15 {
+            upload.append(upload.offset(), noise(&self.seed(), 4_321)).unwrap();
+            upload.finish(&Expected::default()).unwrap();
+        } else {
+            upload.cancel().unwrap();
+        }
+        self.acknowledge("upload-end", &[]);
     }
 
     fn delete_repository(&mut self) {
@@ -429,7 +471,7 @@ impl Promises {
     }
 }
 
-/// Something new, and something that is there already.
+/// Something new, something that is there already, and the rest of what was being uploaded.
 fn push_again(store: &Store, found: &State) -> crate::error::Result<()> {
     let here = store.repository(&"again".parse()?);
     let mut batch = store.batch();
@@ -441,7 +483,13 @@ fn push_again(store: &Store, found: &State) -> crate::error::Result<()> {
             batch.mount(&here, &store.repository(&from), &digest.parse::<Digest>()?)?;
         }
     }
-    batch.commit().map(|_| ())
+    batch.commit()?;
+    for upload in store.uploads(None, 10)?.items {
+        let mut upload = store.repository(&upload.repository).upload(&upload.id)?.unwrap();
+        upload.append(upload.offset(), "the rest")?;
+        upload.finish(&Expected::default())?;
+    }
+    Ok(())
 }
 
 fn words(error: &crate::error::Error) -> String {

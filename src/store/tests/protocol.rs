@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::artifact::Artifact;
-use crate::store::{Expect, Options, Publish};
+use crate::blobs::Expected;
+use crate::store::{Expect, Options, Publish, UploadOptions};
 use crate::sys::fault::{Call, Event, Fault, arm, record};
 
 /// What is durable, and what would be after the next syncs.
@@ -55,7 +56,17 @@ impl Reader {
         foreign: &[String],
     ) -> Result<(), String> {
         match call {
-            Call::CreateTemp => drop(self.private.insert(path.to_path_buf(), false)),
+            Call::CreateTemp => {
+                self.private.insert(path.to_path_buf(), false);
+                if is_upload(path) {
+                    self.named.insert(path.to_path_buf());
+                }
+            }
+            Call::Write if is_upload(path) => drop(self.private.insert(path.to_path_buf(), false)),
+            Call::Link => {
+                let synced = from.and_then(|from| self.private.get(from)).copied();
+                synced.map(|synced| self.private.insert(path.to_path_buf(), synced));
+            }
             Call::SyncFile | Call::SyncDocument => drop(self.private.insert(path.to_path_buf(), true)),
             Call::SyncFs => {
                 self.private.values_mut().for_each(|synced| *synced = true);
@@ -127,6 +138,12 @@ impl Reader {
                 {
                     return Err(format!("{name} changes and nobody remembers what is published"));
                 }
+                "put upload" => {
+                    let file = Path::new(".orlop/ingest").join(format!("upload-{name}"));
+                    if self.private.get(&file) == Some(&false) || self.named.contains(&file) {
+                        return Err(format!("upload {name} counts bytes before they are durable"));
+                    }
+                }
                 "put fact" if name == "pending" => self.pending = true,
                 "put fact" if name == "published" && (!self.pending || self.exchanged) => {
                     return Err("index.json counts as published before it is durable".into());
@@ -158,6 +175,10 @@ impl Reader {
 fn digest_of(path: &Path) -> Option<String> {
     let name = path.strip_prefix("blobs/sha256").ok()?;
     Some(format!("sha256:{}", name.display()))
+}
+
+fn is_upload(path: &Path) -> bool {
+    path.starts_with(".orlop/ingest") && path.to_string_lossy().contains("upload-")
 }
 
 /// Whether the base row `base` is that of a tag in whatever repository.
@@ -228,6 +249,49 @@ fn take_in(without: Option<Call>) -> Result<(), String> {
     assert!(taken, "nothing was taken in: {events:?}");
     drop(left_out);
     Reader::read(&events, &foreign).map(|_| ())
+}
+
+/// An upload session from its start to its end, and another that is cancelled.
+fn upload(without: Option<Call>) -> Result<(), String> {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let store = Options::new().publish(Publish::OnClose).create(&root).unwrap();
+    let recording = record(&root);
+    let left_out = without.map(|call| arm(Fault::skip(call, &root).forever()));
+    let here = store.repository(&"r".parse().unwrap());
+    for finish in [true, false] {
+        let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+        recording.acknowledge();
+        for offset in [0, 40_000] {
+            upload.append(offset, vec![7; 40_000]).unwrap();
+            upload.save().unwrap();
+            recording.acknowledge();
+        }
+        upload.append(80_000, "the end").unwrap();
+        if finish {
+            upload.finish(&Expected::default()).unwrap();
+        } else {
+            upload.cancel().unwrap();
+        }
+        recording.acknowledge();
+    }
+    let reader = Reader::read(&recording.events(), &[])?;
+    drop(left_out);
+    assert!(reader.content.len() == 1, "the record is read wrongly: {:?}", recording.events());
+    Ok(())
+}
+
+#[test]
+fn what_an_upload_session_acknowledges_is_durable() {
+    upload(None).unwrap();
+    for (call, words) in [
+        (Call::SyncFile, "counts bytes before they are durable"),
+        (Call::SyncDir, "counts bytes before they are durable"),
+        (Call::SyncRows, "before the log is synced"),
+    ] {
+        let why = upload(Some(call)).expect_err(&format!("without {call:?} nobody notices"));
+        assert!(why.contains(words), "{call:?}: {why}");
+    }
 }
 
 #[test]

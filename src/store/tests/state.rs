@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::plain::{Plain, names_are_hashes};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::oci::RepositoryName;
-use crate::store::{Change, Events, Order, Page, Repository, Store};
+use crate::store::{Change, Events, Order, Page, Repository, Store, UploadStatus};
 
 /// The facts that a store shows.
 pub(super) type State = BTreeSet<String>;
@@ -15,6 +15,9 @@ pub(super) type State = BTreeSet<String>;
 /// Reads all of a store; every content is hashed.
 pub(super) fn state(store: &Store) -> Result<State> {
     let mut state = State::new();
+    for upload in all(|after: Option<&UploadStatus>| store.uploads(after.map(|upload| &upload.id), 100))? {
+        state.insert(format!("{} upload {} {}", upload.repository, upload.offset, saved(store, &upload)?));
+    }
     let names = all(|after: Option<&RepositoryName>| store.repositories(after, 100))?;
     for name in names {
         let here = store.repository(&name);
@@ -61,10 +64,22 @@ pub(super) fn state(store: &Store) -> Result<State> {
     Ok(state)
 }
 
+/// The hash of what a session has, from its file.
+fn saved(store: &Store, upload: &UploadStatus) -> Result<Digest> {
+    if upload.offset == 0 {
+        return Ok(Digest::of(b""));
+    }
+    let path = store.root().join(format!(".orlop/ingest/upload-{}", upload.id));
+    let bytes = std::fs::read(&path).map_err(|error| Error::io("read the upload", &path, error))?;
+    let saved = usize::try_from(upload.offset).ok().and_then(|end| bytes.get(..end));
+    let short = || Error::corrupt(format!("upload is shorter than what was saved, id={}", upload.id));
+    saved.map(Digest::of).ok_or_else(short)
+}
+
 fn whole(repository: &Repository, digest: &Digest) -> Result<()> {
-    let reader = repository.reader(digest)?.ok_or_else(|| {
-        crate::error::Error::corrupt(format!("content that is listed is not there, digest={digest}"))
-    })?;
+    let reader = repository
+        .reader(digest)?
+        .ok_or_else(|| Error::corrupt(format!("content that is listed is not there, digest={digest}")))?;
     reader.verify()
 }
 

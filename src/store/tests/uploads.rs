@@ -1,0 +1,175 @@
+//! Upload sessions whose disk fails: a failed sync is never tried again on the same file, and what was saved before stands.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::artifact::noise;
+use super::plain::names_are_hashes;
+use crate::blobs::Expected;
+use crate::digest::Digest;
+use crate::error::ErrorKind;
+use crate::store::{Options, Publish, Repository, Store, UploadId, UploadOptions};
+use crate::sys::fault::{Call, Fault, arm};
+
+fn open(root: &Path) -> (Store, Repository) {
+    let store = Options::new().publish(Publish::Manual).open_or_create(root).unwrap();
+    let here = store.repository(&"r".parse().unwrap());
+    (store, here)
+}
+
+/// A session of 50,000 bytes.
+fn saved(here: &Repository) -> UploadId {
+    let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+    upload.append(0, noise("saved", 50_000)).unwrap();
+    upload.save().unwrap();
+    upload.id()
+}
+
+fn file_of(root: &Path, id: UploadId) -> PathBuf {
+    root.join(format!(".orlop/ingest/upload-{id}"))
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
+}
+
+/// Lets a sync fail while saving or finishing, and perhaps ends the process.
+fn after_a_failed_sync(root: &Path, finish: bool, restart: bool) -> (Store, Repository, UploadId, u64) {
+    let (mut store, mut here) = open(root);
+    let id = saved(&here);
+    let first = inode(&file_of(root, id));
+    let armed = arm(Fault::new(Call::SyncFile, root, Errno::IO));
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    upload.append(50_000, noise("more", 50_000)).unwrap();
+    let error =
+        if finish { upload.finish(&Expected::default()).unwrap_err() } else { upload.save().unwrap_err() };
+    assert_eq!((error.kind(), armed.fired()), (ErrorKind::Io, 1), "{error}");
+    // This handle is of no more use, and asks the system for nothing.
+    assert_eq!(upload.save().unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(upload.append(100_000, "x").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(armed.seen(), 1);
+    drop((upload, armed));
+    // Nothing else is hurt.
+    here.push_bytes(noise("other", 60_000)).unwrap();
+    if restart {
+        drop((here, store));
+        (store, here) = open(root);
+    }
+    (store, here, id, first)
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_copied_and_goes_on_behind_what_was_saved() {
+    for (finish, restart) in [(false, false), (false, true), (true, false), (true, true)] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("store");
+        let (store, here, id, first) = after_a_failed_sync(&root, finish, restart);
+        let mut upload = here.upload(&id).unwrap().unwrap();
+        assert_eq!(upload.offset(), 50_000);
+        let second = inode(&file_of(&root, id));
+        assert_ne!(first, second, "the file whose sync failed must not be synced again");
+        upload.append(50_000, "the rest").unwrap();
+        upload.save().unwrap();
+        drop(upload);
+        // The copy is as good as any.
+        let mut upload = here.upload(&id).unwrap().unwrap();
+        assert_eq!(inode(&file_of(&root, id)), second);
+        let content = [&noise("saved", 50_000)[..], b"the rest"].concat();
+        upload.finish(&Expected::from(Digest::of(&content))).unwrap();
+        assert!(*here.get(&Digest::of(&content)).unwrap().unwrap() == *content);
+        store.flush().unwrap();
+        names_are_hashes(&root, &std::collections::BTreeSet::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_whose_bytes_are_others_is_not_offered() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here, id, _) = after_a_failed_sync(&root, false, false);
+    // The page that could not be written is read from the disk as it was before.
+    let path = file_of(&root, id);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[49_999] ^= 1;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    assert!(here.upload(&id).unwrap().is_none());
+    assert!(store.uploads(None, 10).unwrap().items.is_empty() && !path.exists());
+}
+
+#[test]
+fn a_first_sync_that_fails_leaves_a_session_without_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+    let id = upload.id();
+    upload.append(0, noise("lost", 50_000)).unwrap();
+    let first = inode(&file_of(&root, id));
+    let held = fs::File::open(file_of(&root, id)).unwrap();
+    let armed = arm(Fault::new(Call::SyncFile, &root, Errno::IO));
+    assert_eq!(upload.save().unwrap_err().kind(), ErrorKind::Io);
+    drop((upload, armed));
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    assert_eq!(upload.offset(), 0);
+    upload.append(0, noise("sent again", 50_000)).unwrap();
+    assert_ne!(inode(&file_of(&root, id)), first);
+    upload.save().unwrap();
+    drop(held);
+    upload.finish(&Expected::from(Digest::of(&noise("sent again", 50_000)))).unwrap();
+}
+
+/// The file got the name of the content, and nobody learns that it is content.
+#[test]
+fn bytes_that_come_after_an_interrupted_finish_do_not_reach_the_named_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    let id = saved(&here);
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    let armed = arm(Fault::new(Call::WriteRows, &root, Errno::IO));
+    assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Indeterminate);
+    assert_eq!(armed.fired(), 1);
+    assert_eq!(upload.append(50_000, "x").unwrap_err().kind(), ErrorKind::Poisoned);
+    drop((upload, armed, here, store));
+    let named = root.join("blobs").join(Digest::of(&noise("saved", 50_000)).to_string().replace(':', "/"));
+    assert_eq!(inode(&named), inode(&file_of(&root, id)), "it had its name before the rows failed");
+
+    let (store, here) = open(&root);
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    assert_ne!(inode(&named), inode(&file_of(&root, id)));
+    upload.append(50_000, "more").unwrap();
+    upload.save().unwrap();
+    names_are_hashes(&root, &std::collections::BTreeSet::new()).unwrap();
+    let content = [&noise("saved", 50_000)[..], b"more"].concat();
+    upload.finish(&Expected::from(Digest::of(&content))).unwrap();
+    drop(upload);
+    assert!(*here.get(&Digest::of(&content)).unwrap().unwrap() == *content);
+    drop((here, store));
+}
+
+/// A full disk is no failed sync: the same bytes come again.
+#[test]
+fn bytes_that_found_no_room_come_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+    let content = noise("content", 90_000);
+    upload.append(0, &content[..10]).unwrap();
+    for _ in 0..2 {
+        let armed = arm(Fault::new(Call::Write, &root, Errno::NOSPC).nth(2).short_writes());
+        assert_eq!(upload.append(10, &content[10..]).unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(upload.offset(), 10);
+        drop(armed);
+    }
+    // Half of it is in the file, and does not count.
+    upload.save().unwrap();
+    assert_eq!(fs::metadata(file_of(&root, upload.id())).unwrap().len(), 10);
+    upload.append(10, &content[10..]).unwrap();
+    upload.finish(&Expected::from(Digest::of(&content))).unwrap();
+}

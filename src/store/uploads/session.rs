@@ -1,0 +1,395 @@
+//! One session in the hands of its writer.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::table::Taken;
+use super::{UploadId, UploadStatus, now};
+use crate::blobs::{Expected, Hashes, UploadFile};
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::UploadRecord;
+use crate::store::Core;
+use crate::store::batch::{Item, Parts, Pushed};
+use crate::store::commit::Source;
+use crate::store::locks::Need;
+
+/// An upload session, which nobody else has while this lives.
+///
+/// Bytes are appended at the end; [`Upload::save`] makes them durable. What was appended and not saved is lost when this is
+/// dropped, as in a crash, and the session goes on behind what was saved last.
+#[must_use = "what is not saved or finished is lost"]
+pub struct Upload {
+    taken: Taken,
+    /// As it was written last.
+    record: UploadRecord,
+    hashes: Hashes,
+    /// None before the first byte.
+    file: Option<UploadFile>,
+    /// Bytes that the session has here.
+    offset: u64,
+    /// A failed write may have left something behind the offset.
+    untidy: bool,
+    /// Up to where the file was synced.
+    synced: u64,
+    /// Its name in the ingest directory is durable.
+    named: bool,
+    /// A sync of the file failed, or the session is over: nothing more is done with it here.
+    stopped: Option<Stopped>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stopped {
+    Unsynced,
+    Finished,
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("id", &self.taken.id)
+            .field("offset", &self.offset)
+            .field("saved", &self.record.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upload {
+    pub(super) fn new(taken: Taken, record: UploadRecord, hashes: Hashes, file: Option<UploadFile>) -> Self {
+        let offset = record.offset;
+        let named = offset > 0 && !record.unsynced;
+        let synced = if named { offset } else { 0 };
+        Self { taken, record, hashes, file, offset, untidy: false, synced, named, stopped: None }
+    }
+
+    /// Goes on with a session that was saved by whatever process.
+    pub(super) fn resume(taken: Taken, mut record: UploadRecord) -> Result<Option<Self>> {
+        let core = taken.core();
+        if record.unsynced && !taken.saved_here() {
+            // The file may hold something else than what was hashed: it is read again.
+            record.distrust();
+        }
+        let hashes = Hashes::resume(&record.hashes, record.offset);
+        if record.offset == 0 {
+            return Ok(Some(Self::new(taken, record, hashes, None)));
+        }
+        let mut file = core.blobs.open_upload(&taken.id.0, record.offset)?;
+        if let Some(old) = &file
+            && (record.suspect || old.is_shared()?)
+        {
+            file = core.blobs.copy_upload(&taken.id.0, old, record.offset, &hashes, core.durable())?;
+            if file.is_some() {
+                core.sync_upload_name()?;
+                (record.suspect, record.unsynced) = (false, !core.durable());
+                put(&taken, &record)?;
+            }
+        }
+        if file.is_some() {
+            return Ok(Some(Self::new(taken, record, hashes, file)));
+        }
+        // Its bytes are not there any more, or are not what they were: there is nothing to go on with.
+        let mut rows = core.metadata.rows();
+        rows.delete_upload(&taken.id.0);
+        core.write(rows)?;
+        core.end_uploads(&[taken.id]);
+        Ok(None)
+    }
+
+    /// The id, by which it is opened again.
+    #[must_use]
+    pub fn id(&self) -> UploadId {
+        self.taken.id
+    }
+
+    /// How many bytes it has: where the next append begins. More than are durable, if not everything was saved.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What is known of it, with what was saved last.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it is no longer there; `Corrupt`.
+    pub fn status(&self) -> Result<UploadStatus> {
+        self.check()?;
+        UploadStatus::new(self.taken.id, &self.record)
+    }
+
+    /// Adds bytes, which begin at `offset` and come behind those that are there; answers how many it has then. Does no more
+    /// than to write and hash them; they are durable after [`Upload::save`].
+    ///
+    /// # Errors
+    ///
+    /// `OffsetMismatch`, which tells where the next bytes have to begin, when it is not there; `Mismatch` beyond the size that
+    /// was announced, `Invalid` beyond the largest size allowed; `Busy` when all sessions together would have too many bytes;
+    /// `NotFound` when it was removed with its repository; `NoSpace`, `ReadOnly`, `Poisoned`, `Io`. The session is as it was
+    /// before, and the same bytes may be tried again.
+    pub fn append(&mut self, offset: u64, bytes: impl AsRef<[u8]>) -> Result<u64> {
+        self.check()?;
+        let bytes = bytes.as_ref();
+        if offset != self.offset {
+            let kind = ErrorKind::OffsetMismatch { current: self.offset };
+            return Err(Error::new(
+                kind,
+                format!(
+                    "bytes do not begin where those of the upload end, offset={offset}, current={}",
+                    self.offset
+                ),
+            ));
+        }
+        if bytes.is_empty() {
+            return Ok(offset);
+        }
+        let end = self.check_end(bytes.len() as u64)?;
+        self.taken.grow(end)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.taken.core().blobs.create_upload(&self.taken.id.0)?),
+        };
+        self.untidy = true;
+        file.write_at(bytes, offset)?;
+        self.untidy = false;
+        self.hashes.update(bytes);
+        self.offset = end;
+        Ok(end)
+    }
+
+    fn check_end(&self, more: u64) -> Result<u64> {
+        let limit = self.taken.core().options.limits.max_content_size.unwrap_or(u64::MAX);
+        let end = self.offset.checked_add(more).filter(|end| *end <= limit);
+        let end =
+            end.ok_or_else(|| Error::invalid(format!("content is larger than allowed, limit={limit}")))?;
+        match self.record.expected {
+            Some(expected) if end > expected => Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("upload is longer than announced, expected={expected}, found={end}"),
+            )),
+            _ => Ok(end),
+        }
+    }
+
+    /// Makes everything that was appended durable, and lets the session live on; answers the offset from which it goes on
+    /// whatever happens. Blocks for a sync of the file and one of the metadata, if anything came since the last time.
+    ///
+    /// # Errors
+    ///
+    /// `Io` or `NoSpace` when the file cannot be synced: what was saved before stands, and this handle is of no more use;
+    /// opened again, the session goes on behind that. `Indeterminate`, `Poisoned`, `NotFound`, `ReadOnly`.
+    pub fn save(&mut self) -> Result<u64> {
+        self.check()?;
+        let durable = self.taken.core().durable();
+        if self.offset == self.record.offset && !(durable && self.record.unsynced) {
+            return Ok(self.offset);
+        }
+        self.sync()?;
+        if self.file.is_some() && !self.named {
+            self.taken.core().sync_upload_name()?;
+            self.named = durable;
+        }
+        let record = UploadRecord {
+            saved: now(),
+            offset: self.offset,
+            hashes: self.hashes.midstates(),
+            unsynced: !durable,
+            ..self.record.clone()
+        };
+        put(&self.taken, &record)?;
+        self.record = record;
+        Ok(self.offset)
+    }
+
+    /// Cuts off what a failed write left.
+    fn tidy(&mut self) -> Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| self.untidy) {
+            file.trim(self.offset)?;
+            self.untidy = false;
+        }
+        Ok(())
+    }
+
+    /// Puts the bytes on the disk as far as they have come.
+    fn sync(&mut self) -> Result<()> {
+        self.tidy()?;
+        let durable = self.taken.core().durable();
+        let Some(file) = self.file.as_mut().filter(|_| durable && self.synced != self.offset) else {
+            return Ok(());
+        };
+        match file.sync() {
+            Ok(()) => {
+                self.synced = self.offset;
+                Ok(())
+            }
+            Err(error) => Err(self.suspect(error)),
+        }
+    }
+
+    /// A sync of the file failed. The kernel may have dropped the pages that it could not write, and would answer the next
+    /// sync of the file with success, also to another process. The mark lives as long as what the kernel knows of the file:
+    /// the log is not synced, so it outlives this process, and a power cut takes both.
+    #[cold]
+    fn suspect(&mut self, error: Error) -> Error {
+        self.stopped = Some(Stopped::Unsynced);
+        self.record.suspect = true;
+        if self.record.offset == 0 {
+            // The next handle begins with a new file.
+            return error;
+        }
+        match put_unsynced(&self.taken, &self.record) {
+            Ok(()) => error,
+            Err(worse) => worse,
+        }
+    }
+
+    /// Ends the session: what it has becomes content of the repository if it is what was expected, visible and durable as
+    /// any push, in one commit with the end of the session. Content that the store has already is success.
+    ///
+    /// Without an expected digest it is named by the first algorithm of its options. An algorithm that was not among them
+    /// costs reading the content once, and so does blake3 if the session was opened again.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch` when size or digest are not what was expected: the session stays as it is, since the bytes may be right
+    /// and the digest wrong; cancel it if they are not. As [`Batch::commit`](crate::Batch::commit); the session stays, and
+    /// finishing may be tried again.
+    pub fn finish(&mut self, expected: &Expected) -> Result<Pushed> {
+        self.check()?;
+        self.tidy()?;
+        let size = self.offset;
+        for announced in [expected.size, self.record.expected].into_iter().flatten() {
+            if announced != size {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!("upload has another size than announced, expected={announced}, found={size}"),
+                ));
+            }
+        }
+        let algorithm = match expected.digest {
+            Some(digest) => digest.algorithm(),
+            None => self.hashes.first().unwrap_or_default(),
+        };
+        let small = size <= self.taken.core().options.inline_limit as u64;
+        let (digest, source) =
+            if small { self.small(algorithm, expected)? } else { self.large(algorithm, expected)? };
+        let repository = self.taken.repository().name().clone();
+        let items = vec![
+            Item::Hold { repository: repository.clone(), digest },
+            Item::EndUpload { repository, id: self.taken.id },
+        ];
+        let mut parts = Parts { items, ..Parts::default() };
+        parts.sources.insert(digest, source);
+        let core = self.taken.core();
+        let committed = core.commit(parts)?;
+        self.stopped = Some(Stopped::Finished);
+        core.end_uploads(&[self.taken.id]);
+        let pushed = committed.pushed.into_iter().next();
+        pushed.ok_or_else(|| Error::corrupt("commit of an upload answered nothing"))
+    }
+
+    /// Content for the journal is read, and hashed as it is read.
+    fn small(&self, algorithm: Algorithm, expected: &Expected) -> Result<(Digest, Source)> {
+        let size = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let bytes = match &self.file {
+            Some(file) => file.bytes(size)?,
+            None => Bytes::new(),
+        };
+        let digest = algorithm.digest(&bytes);
+        Expected { size: Some(self.offset), ..*expected }.check(digest, bytes.len() as u64)?;
+        Ok((digest, Source::Inline(bytes)))
+    }
+
+    /// Everything else is given a further name, synced before if the store does not have it.
+    fn large(&mut self, algorithm: Algorithm, expected: &Expected) -> Result<(Digest, Source)> {
+        let size = self.offset;
+        let digest = match (self.hashes.digest(algorithm), &self.file) {
+            (Some(digest), _) => digest,
+            (None, Some(file)) => file.hash(algorithm, size)?,
+            (None, None) => return Err(self.taken.gone()),
+        };
+        expected.check(digest, size)?;
+        let core = self.taken.core();
+        if !core.is_hit(&core.metadata.view(), &digest)? {
+            self.sync()?;
+        }
+        let core = self.taken.core();
+        let Some(file) = &self.file else { return Err(self.taken.gone()) };
+        let staged = file.stage(&core.blobs, digest, size, self.synced == size)?;
+        Ok((digest, Source::Staged { staged, size }))
+    }
+
+    /// Ends the session and removes what it has.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it is over already; `ReadOnly`, `Poisoned`, `Indeterminate`, `NoSpace`, `Io`.
+    pub fn cancel(mut self) -> Result<()> {
+        let core = self.taken.core();
+        core.check_writable()?;
+        if self.stopped == Some(Stopped::Finished) {
+            return Err(self.taken.gone());
+        }
+        self.taken.check()?;
+        let mut rows = core.metadata.rows();
+        rows.delete_upload(&self.taken.id.0);
+        core.write(rows)?;
+        core.end_uploads(&[self.taken.id]);
+        self.stopped = Some(Stopped::Finished);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        self.taken.core().check_writable()?;
+        match self.stopped {
+            Some(Stopped::Unsynced) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "a sync of the upload failed, open it again, id={}, saved={}",
+                    self.taken.id, self.record.offset
+                ),
+            )),
+            Some(Stopped::Finished) => Err(self.taken.gone()),
+            None => self.taken.check(),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.taken.settle(&self.record);
+    }
+}
+
+/// Writes the row of a session that is still there.
+fn put(taken: &Taken, record: &UploadRecord) -> Result<()> {
+    put_with(taken, record, taken.core().durable())
+}
+
+fn put_unsynced(taken: &Taken, record: &UploadRecord) -> Result<()> {
+    put_with(taken, record, false)
+}
+
+fn put_with(taken: &Taken, record: &UploadRecord, sync: bool) -> Result<()> {
+    let core = taken.core();
+    let name = taken.repository().name();
+    // Its repository is not deleted meanwhile, or the row would outlive it.
+    let held = core.locks.repositories([(name.as_str(), Need::Shared)].into_iter());
+    taken.check()?;
+    let mut rows = core.metadata.rows();
+    rows.put_upload(&taken.id.0, record);
+    core.write_with(rows, sync)?;
+    taken.saved(record);
+    drop(held);
+    Ok(())
+}
+
+impl Core {
+    /// The names of sessions' files are durable.
+    fn sync_upload_name(&self) -> Result<()> {
+        if !self.durable() {
+            return Ok(());
+        }
+        self.blobs.sync_ingest().map_err(|error| self.poison(error))
+    }
+}

@@ -1,0 +1,264 @@
+//! Which sessions there are, who has them, and how much they may take: in memory, as much as the limits allow.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::{UploadId, now};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::UploadRecord;
+use crate::oci::RepositoryName;
+use crate::store::{Core, Repository, Store};
+
+/// The sessions of one store.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Sessions {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<UploadId, Entry>,
+    bytes: u128,
+}
+
+#[derive(Debug)]
+struct Entry {
+    repository: RepositoryName,
+    /// Milliseconds since 1970.
+    expires: u64,
+    /// Bytes that it has or will have, as far as the limits go.
+    counted: u64,
+    /// Somebody has it.
+    taken: bool,
+    /// This process wrote its row, so what the row says of the file is true here.
+    saved_here: bool,
+}
+
+impl Table {
+    fn count(&mut self, id: &UploadId, bytes: u64) {
+        if let Some(entry) = self.sessions.get_mut(id) {
+            self.bytes = self.bytes - u128::from(entry.counted) + u128::from(bytes);
+            entry.counted = bytes;
+        }
+    }
+
+    fn remove(&mut self, id: &UploadId) {
+        self.count(id, 0);
+        self.sessions.remove(id);
+    }
+}
+
+impl Entry {
+    fn new(repository: RepositoryName, record: &UploadRecord, here: bool) -> Self {
+        Self { repository, expires: record.expires(), counted: 0, taken: here, saved_here: here }
+    }
+}
+
+fn counted(record: &UploadRecord) -> u64 {
+    record.offset.max(record.expected.unwrap_or_default())
+}
+
+impl Sessions {
+    /// A session of an earlier process.
+    pub(super) fn found(&self, id: UploadId, repository: RepositoryName, record: &UploadRecord) {
+        let mut table = self.table.lock();
+        table.sessions.insert(id, Entry::new(repository, record, false));
+        table.count(&id, counted(record));
+    }
+
+    /// The sessions of a repository.
+    pub(super) fn of(&self, repository: &RepositoryName) -> Vec<UploadId> {
+        let table = self.table.lock();
+        table
+            .sessions
+            .iter()
+            .filter(|(_, entry)| entry.repository == *repository)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Takes the sessions that have expired and that nobody has.
+    pub(super) fn take_expired(&self) -> Vec<UploadId> {
+        let (mut table, now) = (self.table.lock(), now());
+        let over = table.sessions.iter_mut().filter(|(_, entry)| entry.expires <= now && !entry.taken);
+        over.map(|(id, entry)| {
+            entry.taken = true;
+            *id
+        })
+        .collect()
+    }
+
+    /// Nobody has them any more.
+    pub(super) fn give_back(&self, ids: &[UploadId]) {
+        let mut table = self.table.lock();
+        for id in ids {
+            if let Some(entry) = table.sessions.get_mut(id) {
+                entry.taken = false;
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, ids: &[UploadId]) {
+        let mut table = self.table.lock();
+        ids.iter().for_each(|id| table.remove(id));
+    }
+}
+
+impl Core {
+    /// Lets a new session in, if the limits allow it. What it said that it will have is reserved.
+    ///
+    /// Quotas of repositories belong here: `record.expected` is what is asked for, before anything is stored.
+    pub(super) fn admit(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        record: &UploadRecord,
+    ) -> Result<Taken> {
+        let limits = &self.options.limits;
+        let fits = |table: &Table| {
+            table.sessions.len() < limits.max_uploads && self.has_room(table, counted(record))
+        };
+        let mut table = self.uploads.table.lock();
+        if !fits(&table) {
+            drop(table);
+            self.expire_uploads()?;
+            table = self.uploads.table.lock();
+            if table.sessions.len() >= limits.max_uploads {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("too many upload sessions are under way, limit={}", limits.max_uploads),
+                ));
+            }
+            if !fits(&table) {
+                return Err(self.too_many_bytes());
+            }
+        }
+        table.sessions.insert(id, Entry::new(repository.name().clone(), record, true));
+        table.count(&id, counted(record));
+        drop(table);
+        Ok(Taken { repository: repository.clone(), id })
+    }
+
+    fn has_room(&self, table: &Table, more: u64) -> bool {
+        let limit = self.options.limits.max_upload_bytes;
+        limit.is_none_or(|limit| table.bytes + u128::from(more) <= u128::from(limit))
+    }
+
+    #[cold]
+    fn too_many_bytes(&self) -> Error {
+        let limit = self.options.limits.max_upload_bytes.unwrap_or(u64::MAX);
+        Error::new(
+            ErrorKind::Busy,
+            format!("upload sessions would hold more bytes than the store allows, limit={limit}"),
+        )
+    }
+}
+
+/// A session that nobody else has until this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    repository: Repository,
+    pub(super) id: UploadId,
+}
+
+impl Taken {
+    /// Takes a session of the repository; nothing when there is none, or it has expired.
+    pub(super) fn open(repository: &Repository, id: UploadId) -> Result<Option<Self>> {
+        let mut table = repository.store().core().uploads.table.lock();
+        let Some(entry) = table.sessions.get_mut(&id).filter(|entry| entry.repository == *repository.name())
+        else {
+            return Ok(None);
+        };
+        if entry.taken {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "somebody else has the upload session open, repository={}, id={id}",
+                    entry.repository
+                ),
+            ));
+        }
+        if entry.expires <= now() {
+            return Ok(None);
+        }
+        entry.taken = true;
+        drop(table);
+        Ok(Some(Self { repository: repository.clone(), id }))
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.repository.store()
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        self.store().core()
+    }
+
+    /// Whether this process wrote the row as it is.
+    pub(super) fn saved_here(&self) -> bool {
+        self.core().uploads.table.lock().sessions.get(&self.id).is_some_and(|entry| entry.saved_here)
+    }
+
+    /// The session is still there: nobody deleted its repository.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.core().uploads.table.lock().sessions.contains_key(&self.id) {
+            Ok(())
+        } else {
+            Err(self.gone())
+        }
+    }
+
+    /// Makes room for `bytes` in all, before they come.
+    pub(super) fn grow(&self, bytes: u64) -> Result<()> {
+        let core = self.core();
+        let mut table = core.uploads.table.lock();
+        let Some(entry) = table.sessions.get(&self.id) else { return Err(self.gone()) };
+        let counted = entry.counted;
+        if bytes > counted {
+            if !core.has_room(&table, bytes - counted) {
+                return Err(core.too_many_bytes());
+            }
+            table.count(&self.id, bytes);
+        }
+        Ok(())
+    }
+
+    /// The row was written.
+    pub(super) fn saved(&self, record: &UploadRecord) {
+        let mut table = self.core().uploads.table.lock();
+        if let Some(entry) = table.sessions.get_mut(&self.id) {
+            (entry.expires, entry.saved_here) = (record.expires(), true);
+        }
+        table.count(&self.id, counted(record));
+    }
+
+    /// The session is gone.
+    pub(super) fn forget(&self) {
+        self.core().uploads.forget(&[self.id]);
+    }
+
+    /// Only what is durable counts once nobody has it.
+    pub(super) fn settle(&self, record: &UploadRecord) {
+        self.core().uploads.table.lock().count(&self.id, counted(record));
+    }
+
+    #[cold]
+    pub(super) fn gone(&self) -> Error {
+        Error::not_found(format!(
+            "the upload session is finished, cancelled or removed with its repository, repository={}, id={}",
+            self.repository.name(),
+            self.id
+        ))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.core().uploads.give_back(&[self.id]);
+    }
+}
