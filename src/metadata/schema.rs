@@ -107,8 +107,19 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options.set_stats_persist_period_sec(0);
     options.set_log_level(LogLevel::Warn);
     // The engine's own log file would be one more thing that is created at every open; failures come back as errors.
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, _| ()));
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, told));
     options
+}
+
+/// What the engine has to say, for whoever listens.
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "nobody listens"))]
+fn told(level: LogLevel, text: &str) {
+    #[cfg(feature = "tracing")]
+    match level {
+        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "orlop::engine", "{}", text.trim()),
+        LogLevel::Warn => tracing::warn!(target: "orlop::engine", "{}", text.trim()),
+        _ => {}
+    }
 }
 
 pub(super) fn cache() -> Cache {

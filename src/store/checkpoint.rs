@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::Format;
 use super::merge::Absence;
+use super::observe::{self, Work};
 use super::open::{make_private, refuse_network};
 use super::options::Durability;
 use super::{Core, METADATA, Options, PRIVATE, Publish, Store, until};
@@ -126,6 +127,7 @@ impl<'a> Checkpointer<'a> {
     /// As [`Store::checkpoint`], and `Interrupted`.
     pub fn run(self, dir: impl AsRef<Path>) -> Result<CheckpointReport> {
         let core = self.store.core();
+        let _span = observe::enter(Work::Checkpoint, &core.root);
         core.check_writable()?;
         if core.ephemeral.is_some() {
             return Err(Error::new(

@@ -15,6 +15,7 @@ use super::Core;
 use super::batch::{Committed, Item, Parts};
 use super::journal::Reservation;
 use super::locks::{Held, Need};
+use super::observe::{self, Start, Work};
 use super::plan::{Plan, Planned};
 use crate::blobs::Staged;
 use crate::digest::{Algorithm, Digest};
@@ -48,6 +49,13 @@ type Sources = BTreeMap<Digest, Source>;
 
 impl Core {
     pub(super) fn commit(&self, parts: Parts) -> Result<Committed> {
+        let (_span, start) = (observe::enter(Work::Commit, &self.root), Start::now());
+        let outcome = self.commit_parts(parts);
+        self.meters.committed(start, outcome.is_ok());
+        outcome
+    }
+
+    fn commit_parts(&self, parts: Parts) -> Result<Committed> {
         self.check_writable()?;
         let Parts { items, mut sources, refused, unlimited } = parts;
         let limit = if unlimited { usize::MAX } else { self.options.limits.max_batch_rows };
@@ -59,7 +67,9 @@ impl Core {
         let mut expected_new = self.find_new(&sources)?;
         loop {
             let reservation = self.prepare(&mut sources, &expected_new)?;
+            let waiting = Start::now();
             let held = self.lock_for(&items, &sources, &expected_new)?;
+            self.meters.lock_time.since(waiting);
             let now = self.metadata.next_sequence();
             if now == seen {
                 // Nothing was written since the guess, so under the locks it is the truth.
@@ -197,6 +207,8 @@ impl Core {
         let journal_rows = new.iter().filter(journalled).count() as u64;
         let journal_bytes =
             new.iter().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
+        let bytes = new.iter().filter_map(|digest| sources.get(digest)).map(Source::size).sum();
+        let hits = sources.len().saturating_sub(new.len()) as u64;
         self.name_content(sources, new)?;
         let ticket = self.record(&mut rows, changes);
         self.write(rows)?;
@@ -204,6 +216,8 @@ impl Core {
         if let Some(reservation) = reservation {
             reservation.keep(journal_rows, journal_bytes);
         }
+        self.meters.stored(new.len() as u64, bytes, hits);
+        self.meters.journal(self.journal.used());
         if sparse {
             self.sparse.store(true, std::sync::atomic::Ordering::Relaxed);
         }

@@ -301,7 +301,12 @@ impl Store {
         let view = core.metadata.snapshot();
         let floor = view.feed()?.map_or(0, |record| record.floor);
         let from = match after {
-            Some(after) if after.feed != feed.id || after.sequence < floor || after.sequence > bound => {
+            Some(after)
+                if after.feed != feed.id
+                    || after.sequence < floor
+                    // A frozen view may be older than the position; nobody else can have seen what is not there.
+                    || (after.sequence > bound && !core.read_only) =>
+            {
                 return Ok(Events::Gap { position: feed.position(floor) });
             }
             Some(after) => after.sequence,

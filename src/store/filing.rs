@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::locks::Need;
+use super::observe::{self, Work};
 use super::{Core, until};
 use crate::blobs::Staged;
 use crate::digest::{Algorithm, Digest};
@@ -31,6 +32,7 @@ impl Core {
         if self.journal.is_empty() {
             return Ok(());
         }
+        let _span = observe::enter(Work::File, &self.root);
         let snapshot = self.metadata.snapshot();
         let mut group = Vec::new();
         let mut bytes = 0;
@@ -104,6 +106,8 @@ impl Core {
             }
             self.write_unsynced(rows)?;
             self.journal.release(count, bytes);
+            self.meters.filed.add(count);
+            self.meters.journal(self.journal.used());
         }
         Ok(())
     }

@@ -59,6 +59,11 @@ impl Locks {
         self.files.read()
     }
 
+    #[cfg(test)]
+    pub(super) fn may_unlink(&self) -> bool {
+        self.files.try_read().is_some()
+    }
+
     /// While it is held no content file loses its name; that files come and are replaced goes on.
     pub(super) fn keep_files(&self) -> RwLockWriteGuard<'_, ()> {
         self.files.write()

@@ -14,6 +14,7 @@ mod locks;
 mod manifests;
 mod merge;
 mod names;
+mod observe;
 mod open;
 mod options;
 mod plain;
@@ -158,6 +159,7 @@ struct Core {
     /// None: the store keeps no events.
     feed: Option<events::Feed>,
     opened: OpenReport,
+    meters: observe::Meters,
 }
 
 impl Store {
@@ -288,7 +290,9 @@ impl Core {
     /// written. Even a full disk, which the kernel tells only once.
     #[cold]
     fn poison(&self, error: Error) -> Error {
-        let _ = self.poison.set(error.to_string());
+        if self.poison.set(error.to_string()).is_ok() {
+            observe::poisoned(&error);
+        }
         error.with_kind(ErrorKind::Indeterminate)
     }
 
@@ -308,7 +312,12 @@ impl Core {
         }
         // A temporary directory does not outlive the process.
         let sync = sync && self.ephemeral.is_none();
-        rows.commit(sync).map_err(|error| self.poison(error))
+        let start = observe::Start::now();
+        let written = rows.commit(sync).map_err(|error| self.poison(error));
+        if sync {
+            self.meters.sync_time.since(start);
+        }
+        written
     }
 
     fn durable(&self) -> bool {
@@ -316,6 +325,7 @@ impl Core {
     }
 
     fn report(&self, report: Report) {
+        observe::finding(&report);
         report::add(&mut self.reports.lock(), report);
     }
 

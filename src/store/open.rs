@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::format::{FILE, Format};
 use super::merge::{Absence, IndexFile};
+use super::observe::{self, Meters, Work};
 use super::options::{Durability, OnDamage, Options};
 use super::plain::PLAIN_INGEST;
 use super::publisher::{Publisher, Signals};
@@ -116,6 +117,7 @@ impl Options {
     }
 
     fn make(&self, path: &Path) -> Result<Store> {
+        let _span = observe::enter(Work::Open, path);
         let root = Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         refuse_network(path)?;
         preflight::check(&root, path)?;
@@ -137,6 +139,7 @@ impl Options {
     }
 
     fn open_store(&self, path: &Path) -> Result<Store> {
+        let _span = observe::enter(Work::Open, path);
         refuse_network(path)?;
         let private = open_private(path)?;
         // Before the lock, so that nothing of a newer store is touched; and again, since its holder may have upgraded it.
@@ -174,11 +177,13 @@ impl Options {
         core.write_layout_file()?;
         opened.clean = core.catch_up()?;
         opened.reports = core.reports.lock().clone();
+        observe::opened(path, opened.clean, opened.journalled);
         core.opened = opened;
         Ok(core.start())
     }
 
     fn view_store(&self, path: &Path) -> Result<Store> {
+        let _span = observe::enter(Work::Open, path);
         let private = open_private(path)?;
         if let Some(format) = Format::read(&private)? {
             format.check(true)?;
@@ -296,6 +301,7 @@ impl Core {
             ephemeral: None,
             feed: None,
             opened: OpenReport::default(),
+            meters: Meters::new(path),
         }
     }
 
@@ -331,6 +337,7 @@ impl Core {
             Ok(until(false))
         })?;
         self.journal.found(rows, bytes);
+        self.meters.journal(self.journal.used());
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Core;
 use super::merge::{Absence, IndexFile, is_held};
+use super::observe::{self, Start, Work};
 use super::repositories::untagged;
 use super::view_entries::write_entries;
 use crate::digest::{Algorithm, Digest, Digester};
@@ -30,9 +31,13 @@ impl Core {
     /// Merges what others changed, files the journal and writes `index.json` if it is not what the store holds.
     pub(super) fn publish(&self) -> Result<()> {
         self.check_writable()?;
+        let _span = observe::enter(Work::Publish, &self.root);
         let mut merged = self.publishing.lock();
+        let start = Start::now();
         let outcome = self.publish_locked(&mut merged);
+        self.meters.publish_time.since(start);
         if outcome.is_err() {
+            self.meters.publish_failures.add(1);
             self.signals.view_changed();
         }
         outcome

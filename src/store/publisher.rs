@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Core;
+use super::observe;
 use super::options::Publish;
 use crate::error::Result;
 
@@ -168,7 +169,8 @@ fn run(core: &Core) {
 /// A failure loses nothing: the journal has what has no file yet, and the next flush, close or open meets the same failure
 /// and tells it. The next try waits.
 fn attempt(core: &Core, action: impl Fn(&Core) -> Result<()>) {
-    if action(core).is_err() {
+    if let Err(error) = action(core) {
+        observe::postponed(&error);
         let end = Instant::now() + PAUSE;
         // A request to stop stays; one to file comes again with the next commit.
         while matches!(core.signals.sleep(false, Some(end)), Wake::Press) {}

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::batch::{Changed, Expect, Item, Parts};
 use super::format::Format;
 use super::merge::Absence;
+use super::observe::{self, Work};
 use super::open::{Place, look, make_private, refuse_network};
 use super::options::{Durability, Options};
 use super::report::{Report, add};
@@ -92,6 +93,7 @@ impl Options {
     /// salvages the same old metadata.
     pub fn rebuild(&self, path: impl AsRef<Path>) -> Result<RebuildReport> {
         let path = path.as_ref();
+        let _span = observe::enter(Work::Rebuild, path);
         self.check(path)?;
         if !matches!(look(path)?, Place::Store | Place::Layout) {
             return Err(Error::not_found(format!("no store or layout to rebuild, path={}", path.display())));

@@ -162,7 +162,12 @@ fn every_change_is_told_with_what_was_before() {
     assert_eq!(next(&store, None, 100), events);
     assert_eq!(next(&store, position, 100), []);
     image("later", 1).push(&repo(&store, "r"), &[]);
-    assert_eq!(next(&store, position, 100).len(), 1, "whoever writes writes events, once they are wanted");
+    let view = options().open_read_only(dir.root()).unwrap();
+    image("latest", 1).push(&repo(&store, "r"), &[]);
+    let ahead = store.event_position().unwrap();
+    assert_eq!(next(&view, Some(ahead), 10), [], "a view that is older than the position");
+    drop(view);
+    assert_eq!(next(&store, position, 1).len(), 1, "whoever writes writes events, once they are wanted");
 }
 
 #[test]

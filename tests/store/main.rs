@@ -36,3 +36,5 @@ mod support;
 mod tags;
 mod uploads;
 mod verifying;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+mod watching;

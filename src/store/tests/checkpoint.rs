@@ -92,3 +92,25 @@ fn one_place_is_for_one_at_a_time() {
     assert_eq!(second.unwrap().kind(), ErrorKind::Locked);
     assert_eq!(names(dir.path()), ["copy", "other", "store"]);
 }
+
+#[test]
+fn files_keep_their_names_until_the_last_link_and_writing_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(&dir.path().join("store"));
+    let mut watched = 0;
+    let report = store
+        .checkpointer()
+        .watch(|progress| {
+            watched += 1;
+            assert!(!store.core().locks.may_unlink());
+            let bytes = super::artifact::noise(&format!("while {}", progress.contents), 50_000);
+            store.default_repository().push_bytes(bytes).unwrap();
+            store.flush().unwrap();
+            std::ops::ControlFlow::Continue(())
+        })
+        .run(dir.path().join("copy"))
+        .unwrap();
+    assert_eq!((watched, report.contents), (3, 3), "what comes meanwhile is not in it");
+    assert!(store.core().locks.may_unlink());
+    assert_eq!(store.default_repository().contents(None, 100).unwrap().items.len(), 6);
+}

@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::Store;
+use super::observe::{self, Work};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::oci::RepositoryName;
@@ -232,6 +233,7 @@ impl<'a> Verifier<'a> {
     /// `Corrupt` when the metadata cannot be read; `Io`; as of a write when damage is put down. Damage of content is no
     /// error but a finding.
     pub fn run(mut self) -> Result<VerifyReport> {
+        let _span = observe::enter(Work::Verify, self.store.root());
         let mut report = VerifyReport { last: self.after, ..VerifyReport::default() };
         if self.contents(&mut report)? && self.index {
             self.compare_index(&mut report)?;
