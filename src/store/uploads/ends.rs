@@ -63,7 +63,8 @@ impl Core {
         })
     }
 
-    pub(super) fn expire_uploads(&self) -> Result<u64> {
+    /// Removes what has expired and nobody has; answers how many.
+    pub(in crate::store) fn expire_uploads(&self) -> Result<u64> {
         let over = self.uploads.take_expired();
         let mut rows = self.metadata.rows();
         over.iter().for_each(|id| rows.delete_upload(&id.0));
