@@ -277,7 +277,7 @@ impl Place {
             other.blobs.sync_dirs(&[Algorithm::Sha256, Algorithm::Sha512, Algorithm::Blake3])?;
             other.signals.view_changed();
             other.close()?;
-            Format::new(&other.root_stat()?).write(&private, other.blobs.ingest_dir()?)
+            Format::new(other.root_place()?).write(&private, other.blobs.ingest_dir()?)
         })();
         // A sync that failed there says nothing about this store.
         made.map_err(|error: Error| match error.kind() {

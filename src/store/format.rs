@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{Dir, Stat, replace};
+use crate::sys::{Dir, Stat, filesystem_id, replace};
 
 /// The name of the record in the private folder. A store is complete once it has one.
 pub(super) const FILE: &str = "FORMAT";
@@ -36,9 +36,28 @@ pub(super) struct Format {
 
 /// Where the store was when the record was written; a copy is somewhere else.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Root {
+pub(super) struct Root {
     device: u64,
     inode: u64,
+    /// The filesystem's own id, where it has one. A device has another number after each mount of a btrfs, and after a
+    /// restart of the machine; and two media that are mounted in turn have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filesystem: Option<u64>,
+}
+
+impl Root {
+    pub(super) fn of(root: &Dir) -> io::Result<Self> {
+        let stat = Stat::of(root.file())?;
+        Ok(Self { device: stat.dev, inode: stat.ino, filesystem: filesystem_id(root) })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        let same = match (self.filesystem, other.filesystem) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.device == other.device,
+        };
+        same && self.inode == other.inode
+    }
 }
 
 /// The line behind the record, which tells damage from a newer version.
@@ -48,7 +67,7 @@ fn check_of(record: &str) -> String {
 
 impl Format {
     /// A new store in this directory.
-    pub(super) fn new(root: &Stat) -> Self {
+    pub(super) fn new(root: Root) -> Self {
         let (high, low) = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
         Self {
             version: VERSION,
@@ -56,7 +75,7 @@ impl Format {
             ro_compat: Vec::new(),
             incompat: Vec::new(),
             id: format!("{high:016x}{low:016x}"),
-            root: Root { device: root.dev, inode: root.ino },
+            root,
         }
     }
 
@@ -117,12 +136,12 @@ impl Format {
     }
 
     /// Whether the directory is the one that the record was written in.
-    pub(super) fn is_at(&self, root: &Stat) -> bool {
-        self.root == Root { device: root.dev, inode: root.ino }
+    pub(super) fn is_at(&self, root: &Root) -> bool {
+        self.root.is(root)
     }
 
-    pub(super) fn moved_to(mut self, root: &Stat) -> Self {
-        self.root = Root { device: root.dev, inode: root.ino };
+    pub(super) fn moved_to(mut self, root: Root) -> Self {
+        self.root = root;
         self
     }
 }
@@ -138,7 +157,7 @@ mod tests {
     fn flags_of_newer_versions_are_refused_as_the_rule_says() {
         let dir = tempfile::tempdir().unwrap();
         let dir = Dir::open(dir.path()).unwrap();
-        let plain = Format::new(&Stat::of(dir.file()).unwrap());
+        let plain = Format::new(Root::of(&dir).unwrap());
         assert!(plain.check(false).is_ok());
         let known = |change: fn(&mut Format)| {
             let mut format = plain.clone();
@@ -152,11 +171,31 @@ mod tests {
     }
 
     #[test]
+    fn a_filesystem_is_known_by_its_id_and_without_one_by_its_device() {
+        let root = |device, inode, filesystem| Root { device, inode, filesystem };
+        let format = |written| {
+            let dir = tempfile::tempdir().unwrap();
+            Format::new(Root::of(&Dir::open(dir.path()).unwrap()).unwrap()).moved_to(written)
+        };
+        let with = format(root(1, 2, Some(3)));
+        assert!(with.is_at(&root(1, 2, Some(3))));
+        assert!(with.is_at(&root(9, 2, Some(3))), "mounted again");
+        assert!(!with.is_at(&root(1, 2, Some(4))), "another medium in the same place");
+        assert!(!with.is_at(&root(1, 7, Some(3))), "another directory");
+        assert!(with.is_at(&root(1, 2, None)) && !with.is_at(&root(9, 2, None)));
+        let without = format(root(1, 2, None));
+        assert!(without.is_at(&root(1, 2, Some(3))) && !without.is_at(&root(9, 2, Some(3))));
+        // As earlier builds wrote it.
+        let early: Root = serde_json::from_str(r#"{"device":1,"inode":2}"#).unwrap();
+        assert_eq!(early, root(1, 2, None));
+    }
+
+    #[test]
     fn a_record_is_found_as_it_was_written_and_garbage_is_named() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         assert_eq!(Format::read(&dir).unwrap(), None);
-        let format = Format::new(&Stat::of(dir.file()).unwrap());
+        let format = Format::new(Root::of(&dir).unwrap());
         format.write(&dir, &dir).unwrap();
         assert_eq!(Format::read(&dir).unwrap(), Some(format));
         let written = std::fs::read_to_string(temp.path().join(FILE)).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::format::{FILE, Format};
+use super::format::{FILE, Format, Root};
 use super::merge::{Absence, IndexFile};
 use super::observe::{self, Meters, Work};
 use super::options::{Durability, OnDamage, Options};
@@ -23,7 +23,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, Metadata, fact};
 use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE};
-use crate::sys::{self, Dir, FsKind, ScratchDir, Stat, StoreLock, filesystem_kind};
+use crate::sys::{self, Dir, FsKind, ScratchDir, StoreLock, filesystem_kind};
 
 /// Tries of a read-only open beside a writer that removes files of the metadata or publishes meanwhile.
 const TRIES: usize = 10;
@@ -134,7 +134,7 @@ impl Options {
         core.open_feed(false)?;
         core.write_layout_file()?;
         core.adopt()?;
-        Format::new(&core.root_stat()?).write(&private, core.blobs.ingest_dir()?)?;
+        Format::new(core.root_place()?).write(&private, core.blobs.ingest_dir()?)?;
         Ok(core.start())
     }
 
@@ -166,11 +166,11 @@ impl Options {
         let mut opened = OpenReport { rebuilt, ..OpenReport::default() };
         opened.cleared = core.recover()?;
         (opened.journalled, opened.journalled_bytes) = core.journal.used();
-        let stat = core.root_stat()?;
-        if !format.is_at(&stat) {
+        let place = core.root_place()?;
+        if !format.is_at(&place) {
             core.check_copy()?;
             core.distrust_uploads()?;
-            format.moved_to(&stat).write(private, core.blobs.ingest_dir()?)?;
+            format.moved_to(place).write(private, core.blobs.ingest_dir()?)?;
             opened.copied = true;
         }
         core.open_feed(opened.copied)?;
@@ -400,8 +400,8 @@ impl Core {
         self.write(rows)
     }
 
-    pub(super) fn root_stat(&self) -> Result<Stat> {
-        Stat::of(self.root_dir.file()).map_err(|error| Error::io("stat the directory", &self.root, error))
+    pub(super) fn root_place(&self) -> Result<Root> {
+        Root::of(&self.root_dir).map_err(|error| Error::io("stat the directory", &self.root, error))
     }
 
     /// Writes `oci-layout` where it is missing or damaged; one that another tool wrote stays.

@@ -118,9 +118,9 @@ impl Options {
         core.recover()?;
         core.write_layout_file()?;
         core.rebuild_from(old, &blobs, &mut report)?;
-        let stat = core.root_stat()?;
+        let place = core.root_place()?;
         let format = Format::read(&private).ok().flatten();
-        let format = format.map_or_else(|| Format::new(&stat), |format| format.moved_to(&stat));
+        let format = format.map_or_else(|| Format::new(place), |format| format.moved_to(place));
         format.write(&private, core.blobs.ingest_dir()?)?;
         let fail = |error| Error::io("finish the rebuild", private.path(), error);
         private.unlink(REBUILDING).and_then(|_| private.sync()).map_err(fail)?;

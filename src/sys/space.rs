@@ -51,6 +51,11 @@ pub(crate) fn free_space(dir: &Dir) -> Option<Free> {
     }
 }
 
+/// The id that the filesystem of `dir` has of itself; None where it has none.
+pub(crate) fn filesystem_id(dir: &Dir) -> Option<u64> {
+    rustix::fs::fstatvfs(dir.file()).ok().map(|found| found.f_fsid).filter(|id| *id != 0)
+}
+
 /// What a path is on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FsKind {
