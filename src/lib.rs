@@ -42,6 +42,11 @@ pub mod fuzzing {
     pub fn keys(bytes: &[u8]) {
         crate::metadata::fuzzing::keys(bytes);
     }
+
+    /// See `metadata::fuzzing::log`.
+    pub fn log(bytes: &[u8]) {
+        crate::metadata::fuzzing::log(bytes);
+    }
 }
 
 /// The format on disk, byte by byte.

@@ -3,6 +3,7 @@
 
 use super::key::{self, ReferrerOrder, RepositoryId};
 use super::lifecycle::event::{EventRecord, FeedRecord};
+use super::log_tail::{BLOCK, Tail};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, encode_target,
     split_journal,
@@ -89,4 +90,17 @@ pub(crate) fn keys(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Judges any bytes as a log, and as the blocks of one that is read in pieces of any size.
+pub(crate) fn log(bytes: &[u8]) {
+    let mut tail = Tail::default();
+    bytes.chunks(BLOCK).for_each(|block| tail.block(block));
+    let _ = tail.verdict();
+    let mut tail = Tail::default();
+    for part in bytes.chunks(97) {
+        tail.next_log();
+        tail.block(part);
+    }
+    let _ = tail.verdict();
 }

@@ -8,20 +8,25 @@ mod batch;
 pub(crate) mod fuzzing;
 mod key;
 mod lifecycle;
+mod log_tail;
 mod record;
 #[cfg(test)]
 mod recorded;
+mod recovery;
 mod retention;
 mod schema;
 mod upload;
 mod view;
+mod witness;
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions, properties};
 
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
@@ -32,8 +37,8 @@ pub(crate) use upload::UploadRecord;
 pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Dir;
 use crate::sys::fault::{self, Call};
-use crate::sys::{self, Dir};
 use schema::Family;
 
 /// Names of facts.
@@ -50,6 +55,13 @@ pub(crate) struct Metadata {
     db: DB,
     cache: rocksdb::Cache,
     path: PathBuf,
+    writable: bool,
+    /// Bytes at the end of the log that nobody was promised and that were dropped.
+    torn: Option<u64>,
+    /// What was put down last of the engine's list of files.
+    noted: Mutex<Option<witness::Extent>>,
+    /// Damage was met, and that is put down.
+    met: AtomicBool,
 }
 
 impl Metadata {
@@ -58,10 +70,9 @@ impl Metadata {
         fault::point(Call::OpenRows, path).map_err(|error| Error::io("open the metadata", path, error))?;
         // The engine would make the directory for everybody to write into, as far as the umask lets it.
         Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
-        let cache = schema::cache();
-        let db = DB::open_cf_descriptors(&schema::engine(&cache, false), path, schema::families(&cache))
-            .map_err(|error| unopened("open the metadata", path, error))?;
-        let metadata = Self { db, cache, path: path.to_path_buf() };
+        recovery::refuse_met(path)?;
+        let metadata = Self::open_engine(path, true)?;
+        metadata.note(true)?;
         metadata.mark_families()?;
         Ok(metadata)
     }
@@ -70,11 +81,54 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
+        Self::open_engine(path, false)
+    }
+
+    /// Before the engine is opened, since it removes what its list of files does not name.
+    fn open_engine(path: &Path, writable: bool) -> Result<Self> {
+        witness::check(path)?;
         let cache = schema::cache();
-        let options = schema::engine(&cache, true);
-        let db = DB::open_cf_descriptors_read_only(&options, path, schema::families(&cache), false)
-            .map_err(|error| unopened("open the metadata for reading", path, error))?;
-        Ok(Self { db, cache, path: path.to_path_buf() })
+        let open = |torn: Option<u64>| {
+            let mut options = schema::engine(&cache, !writable);
+            if torn.is_some() {
+                schema::drop_the_torn(&mut options);
+            }
+            let families = schema::families(&cache);
+            let db = if writable {
+                DB::open_cf_descriptors(&options, path, families)?
+            } else {
+                DB::open_cf_descriptors_read_only(&options, path, families, false)?
+            };
+            Ok::<_, rocksdb::Error>((db, torn))
+        };
+        let opened = match open(None) {
+            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
+                recovery::torn(path)?.map_or(Err(error), |bytes| open(Some(bytes)))
+            }
+            other => other,
+        };
+        let action = if writable { "open the metadata" } else { "open the metadata for reading" };
+        let (db, torn) = opened.map_err(|error| unopened(action, path, error))?;
+        let (path, met) = (path.to_path_buf(), AtomicBool::new(false));
+        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), met })
+    }
+
+    /// Bytes at the end of the log that were not written to their end when the power failed. Nobody was promised them.
+    pub(crate) fn torn(&self) -> Option<u64> {
+        self.torn
+    }
+
+    /// Puts down how far the engine's list of files goes, so that the next open notices if it is less. `alone` says that
+    /// nobody writes rows meanwhile, which is cheaper.
+    pub(crate) fn note(&self, alone: bool) -> Result<()> {
+        // The list is written when rows go into tables, and when a sync finds more than one log; and synced each time
+        // before that is over.
+        let none = |property| matches!(self.db.property_int_value(property), Ok(Some(0)));
+        let settled =
+            || alone && none(properties::NUM_RUNNING_FLUSHES) && none(properties::NUM_RUNNING_COMPACTIONS);
+        let mut noted = self.noted.lock();
+        *noted = witness::note(&self.path, *noted, settled)?;
+        Ok(())
     }
 
     /// Every family keeps one row in a table of its own: the engine's repair finds families by their tables, and would
@@ -84,7 +138,7 @@ impl Metadata {
         let found = self
             .db
             .get_pinned_cf(journal, schema::MARK)
-            .map_err(|error| engine("read the metadata", error))?;
+            .map_err(|error| self.met("read the metadata", error))?;
         if found.is_some() {
             return Ok(());
         }
@@ -94,19 +148,6 @@ impl Metadata {
         }
         self.write(batch, false)?;
         self.flush()
-    }
-
-    /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
-    pub(crate) fn salvage(path: &Path) -> Result<Self> {
-        // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
-        if let Ok(metadata) = repoint(path).and_then(|()| Self::open(path)) {
-            return Ok(metadata);
-        }
-        lend_families(path)?;
-        let cache = schema::cache();
-        let options: Options = schema::engine(&cache, false);
-        DB::repair(&options, path).map_err(|error| engine("salvage the metadata", error))?;
-        Self::open(path)
     }
 
     /// A view of what is committed, each read of its own moment.
@@ -142,7 +183,7 @@ impl Metadata {
         let families: Vec<&ColumnFamily> = Family::ALL.iter().map(|family| self.family(*family)).collect();
         self.db
             .flush_cfs_opt(&families, &rocksdb::FlushOptions::default())
-            .map_err(|error| engine("flush the metadata", error))
+            .map_err(|error| self.met("flush the metadata", error))
     }
 
     /// Makes other metadata with the rows of this moment in a directory that must not exist and whose parent must: tables get
@@ -152,7 +193,7 @@ impl Metadata {
         fault::point(Call::CopyRows, to).map_err(|error| Error::io(ACTION, to, error))?;
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(to))
-            .map_err(|error| engine(ACTION, error))
+            .map_err(|error| self.met(ACTION, error))
     }
 
     /// Merges the tables into as few as there can be.
@@ -170,7 +211,7 @@ impl Metadata {
     /// Puts the log on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         if self.step(Call::SyncRows, "sync the metadata log")? {
-            self.db.flush_wal(true).map_err(|error| engine("sync the metadata log", error))?;
+            self.db.flush_wal(true).map_err(|error| self.met("sync the metadata log", error))?;
         }
         Ok(())
     }
@@ -184,7 +225,7 @@ impl Metadata {
         let step = if sync { self.step(Call::SyncRows, ACTION) } else { Ok(false) };
         let mut options = WriteOptions::default();
         options.set_sync(step.as_ref().is_ok_and(|wanted| *wanted));
-        self.db.write_opt(batch, &options).map_err(|error| engine(ACTION, error))?;
+        self.db.write_opt(batch, &options).map_err(|error| self.met(ACTION, error))?;
         step.map(|_| ())
     }
 
@@ -195,6 +236,17 @@ impl Metadata {
     #[cold]
     fn fail(&self, action: &str, error: io::Error) -> Error {
         Error::io(action, &self.path, error)
+    }
+
+    /// An error of the engine. Damage is put down, since the next open would not meet it and would heal nothing.
+    #[cold]
+    fn met(&self, action: &str, error: rocksdb::Error) -> Error {
+        let error = engine(action, error);
+        if error.kind() == ErrorKind::Corrupt && self.writable && !self.met.swap(true, Ordering::Relaxed) {
+            // If that fails too, the next read of the same row tries again after the next open.
+            let _ = recovery::put_down_met(&self.path, &error);
+        }
+        error
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -210,58 +262,6 @@ impl std::fmt::Debug for Metadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metadata").field("cached", &self.cache.get_usage()).finish_non_exhaustive()
     }
-}
-
-/// Lets the engine's `CURRENT` name the newest of its manifests.
-fn repoint(path: &Path) -> Result<()> {
-    const CURRENT: &str = "CURRENT";
-    let fail = |error| Error::io("salvage the metadata", path, error);
-    let dir = Dir::open(path).map_err(fail)?;
-    let mut newest: Option<String> = None;
-    for name in dir.list().map_err(fail)? {
-        // Their numbers have leading zeros, so the order of names is that of numbers.
-        let name = name.map_err(fail)?.to_string_lossy().into_owned();
-        if name.starts_with("MANIFEST-") && Some(&name) > newest.as_ref() {
-            newest = Some(name);
-        }
-    }
-    let newest = newest
-        .ok_or_else(|| Error::corrupt(format!("metadata have no manifest, path={}", path.display())))?;
-    sys::replace(&dir, &dir, CURRENT, format!("{newest}\n").as_bytes()).map_err(fail)
-}
-
-/// Gives every family one more table, with nothing but its mark, from fresh metadata that make the same families in the same
-/// order: the engine's repair drops what the log has of a family whose tables are all damaged.
-fn lend_families(path: &Path) -> Result<()> {
-    const LENT: &str = "lent";
-    let fail = |error| Error::io("salvage the metadata", path, error);
-    let dir = Dir::open(path).map_err(fail)?;
-    let names = |dir: &Dir| -> Result<Vec<String>> {
-        let names = dir.list().and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fail)?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    };
-    let clear = || -> Result<()> {
-        let Some(lent) = dir.open_dir(LENT).map_err(fail)? else { return Ok(()) };
-        for name in names(&lent)? {
-            lent.unlink(&name).map_err(fail)?;
-        }
-        dir.remove_dir(LENT).map_err(fail)
-    };
-    // What an interrupted salvage left.
-    clear()?;
-    let number = |name: &String| -> Option<u64> {
-        let digits = name.strip_prefix("MANIFEST-").unwrap_or(name);
-        digits.split('.').next()?.parse().ok()
-    };
-    let mut last = names(&dir)?.iter().filter_map(number).max().unwrap_or_default();
-    drop(Metadata::open(&path.join(LENT))?);
-    if let Some(lent) = dir.open_dir(LENT).map_err(fail)? {
-        for name in names(&lent)?.iter().filter(|name| name.ends_with(".sst")) {
-            last += 1;
-            lent.rename(name, &dir, format!("{last:06}.sst")).map_err(fail)?;
-        }
-    }
-    clear()
 }
 
 /// Damage that shows at open has one way out.

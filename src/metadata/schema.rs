@@ -80,6 +80,8 @@ const LOG: u64 = 48 << 20;
 /// The log goes to the disk in steps of this size, before a sync asks for it.
 const LOG_STEP: u64 = 512 << 10;
 const OPEN_FILES: i32 = 256;
+/// The engine's list of its files is begun anew beyond this size.
+const LIST: usize = 1 << 20;
 
 /// Settings of the whole engine.
 pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
@@ -88,6 +90,8 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options.create_missing_column_families(!read_only);
     options.set_paranoid_checks(true);
     options.set_track_and_verify_wals_in_manifest(true);
+    // It is read and compared as a whole at every open.
+    options.set_max_manifest_file_size(LIST);
     // A damaged log must be seen, not cut: the default would drop acknowledged rows behind it in silence.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_manual_wal_flush(false);
@@ -109,6 +113,11 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     // The engine's own log file would be one more thing that is created at every open; failures come back as errors.
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, told));
     options
+}
+
+/// For metadata whose log is known to be torn at its end and nowhere else: everything up to there is read.
+pub(super) fn drop_the_torn(options: &mut Options) {
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
 }
 
 /// What the engine has to say, for whoever listens.

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
 
+use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId, tag_byte};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, split_journal,
 };
 use super::schema::{Family, MARK};
-use super::{Metadata, engine};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -431,7 +431,7 @@ impl<'a> View<'a> {
             None => self.metadata.db.get_pinned_cf(handle, key),
             Some(snapshot) => snapshot.get_pinned_cf(handle, key),
         };
-        row.map_err(|error| engine("read the metadata", error))
+        row.map_err(|error| self.metadata.met("read the metadata", error))
     }
 
     /// Visits the rows that start with `prefix` and come after `after`, in key order.
@@ -466,7 +466,7 @@ impl<'a> View<'a> {
             }
             iterator.next();
         }
-        iterator.status().map_err(|error| engine("read the metadata", error))
+        iterator.status().map_err(|error| self.metadata.met("read the metadata", error))
     }
 
     /// The last row of the default family whose key begins with this byte.
@@ -481,7 +481,7 @@ impl<'a> View<'a> {
             Some((key, value)) if key.first() == Some(&tag) => Some(read(key, value)?),
             _ => None,
         };
-        iterator.status().map_err(|error| engine("read the metadata", error))?;
+        iterator.status().map_err(|error| self.metadata.met("read the metadata", error))?;
         Ok(found)
     }
 

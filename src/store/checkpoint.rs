@@ -270,7 +270,7 @@ impl Place {
             drop(kept);
             other.recover()?;
             other.renew_feed()?;
-            other.write_layout_file()?;
+            other.write_layout_file(super::preflight::Unknown::Refused)?;
             if report.copied > 0 || !core.durable() {
                 other.blobs.sync_filesystem()?;
             }

@@ -6,6 +6,11 @@
 //!
 //! What was taken has their view as its base from then on. The file stays theirs until the next publish, and after a crash it
 //! is merged again: what was changed here since must not look like something that they alone have changed.
+//!
+//! Between the exchange of a publish and its fingerprint the base is not known: a process that ends there leaves a file that
+//! somebody else may edit before the next look, and nobody can tell afterwards whether the edit began with this file or with
+//! the one before. What changed here since the one before then counts as changed by both wherever they say something
+//! else: ours stays, theirs is kept and reported. Everything else has the same base in both.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -48,6 +53,15 @@ pub(super) enum Absence {
     Adopt,
 }
 
+/// Which view their file was made from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Base {
+    /// The one that was published last.
+    Published,
+    /// That one, or the one of a publish that was interrupted.
+    Either,
+}
+
 /// Times that one entry is tried while its name keeps moving.
 const TRIES: usize = 100;
 
@@ -67,6 +81,7 @@ enum Place {
 struct Merge<'a> {
     core: &'a Core,
     absence: Absence,
+    base: Base,
     /// Hashes of the names in their file. A collision can only keep a name that they removed.
     seen: HashSet<u64>,
     /// Hashes of entries whose name another entry has already.
@@ -100,13 +115,19 @@ impl Core {
             IndexFile::Foreign(stat) => {
                 let fail = |error| Error::io("read index.json", &self.root, error);
                 match self.root_dir.open_file(INDEX_FILE).map_err(fail)? {
-                    Some(file) => self.merge_index(&file, absence)?,
+                    Some(file) => self.merge_index(&file, absence, self.base()?)?,
                     None => return Ok(IndexFile::Lost),
                 }
                 *merged = Some(stat);
             }
         }
         Ok(found)
+    }
+
+    /// What a file that is neither published nor pending was made from.
+    pub(super) fn base(&self) -> Result<Base> {
+        let pending = self.metadata.view().fingerprint(fact::PENDING)?;
+        Ok(if pending.is_some() { Base::Either } else { Base::Published })
     }
 
     /// Why `index.json` cannot be read, if it cannot.
@@ -116,7 +137,7 @@ impl Core {
     }
 
     /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit.
-    pub(super) fn merge_index(&self, file: &File, absence: Absence) -> Result<()> {
+    pub(super) fn merge_index(&self, file: &File, absence: Absence, base: Base) -> Result<()> {
         self.signals.view_changed();
         let rewind = |mut file: &File| {
             file.seek(SeekFrom::Start(0)).map_err(|error| Error::io("read index.json", &self.root, error))
@@ -131,6 +152,7 @@ impl Core {
         let mut merge = Merge {
             core: self,
             absence,
+            base,
             seen: HashSet::new(),
             doubled: HashSet::new(),
             again: false,
@@ -272,14 +294,21 @@ impl Merge<'_> {
             }
         }
         let ours = view.tag_in(repository.as_str(), tag.as_str())?;
-        let base = view.base(name)?.unwrap_or(ours);
+        let recorded = view.base(name)?;
+        let base = recorded.unwrap_or(ours);
         let untouched = base == Some(*theirs) && ours != base;
         let known = ours == Some(*theirs) && self.absence != Absence::Adopt;
         if untouched || known {
             return Ok(());
         }
+        let moved_here = ours != base || (self.base == Base::Either && recorded.is_some());
+        let both = moved_here && ours != Some(*theirs);
+        if both && self.base == Base::Either && is_removed(&view, theirs)? {
+            self.refuse(name, entry, "it was removed here since it was published".into());
+            return Ok(());
+        }
         let Some(taken) = self.take(&view, entry, theirs, &repository, name)? else { return Ok(()) };
-        if ours != base && ours != Some(*theirs) {
+        if both {
             self.group.reports.push(Report::Conflict { name: name.to_owned(), ours, theirs: *theirs });
             return Ok(());
         }
@@ -303,7 +332,7 @@ impl Merge<'_> {
     fn untagged(&mut self, entry: &IndexEntry, digest: &Digest) -> Result<()> {
         let view = self.core.metadata.view();
         // Removed here since it was published: they list it because it was in the file that they read.
-        if view.base(&untagged(digest))?.is_some() && !is_held(&view, digest)? {
+        if is_removed(&view, digest)? {
             return Ok(());
         }
         if self.absence != Absence::Adopt && is_held(&view, digest)? {
@@ -441,7 +470,7 @@ impl Merge<'_> {
                 let tag = super::tags::stored_tag(tag)?;
                 let name = LayoutName::of(&repository, &tag);
                 let in_base = view.base(&name)?.is_none_or(|base| base.is_some());
-                if in_base && !self.seen.contains(&hash(&name, "")) {
+                if (in_base || self.base == Base::Either) && !self.seen.contains(&hash(&name, "")) {
                     self.removed(&repository, tag, name, digest)?;
                 }
                 Ok(until(false))
@@ -460,7 +489,7 @@ impl Merge<'_> {
     }
 
     fn removed(&mut self, repository: &RepositoryName, tag: Tag, name: String, digest: Digest) -> Result<()> {
-        if self.absence != Absence::Remove {
+        if self.absence != Absence::Remove || self.base == Base::Either {
             self.core.report(Report::Kept { name, digest });
             return Ok(());
         }
@@ -511,6 +540,11 @@ pub(super) fn damage_of(file: &File) -> Result<Option<Report>> {
         }
         other => other.map(|()| None),
     }
+}
+
+/// Whether a manifest was removed here since it was published.
+fn is_removed(view: &View<'_>, digest: &Digest) -> Result<bool> {
+    Ok(view.base(&untagged(digest))?.is_some() && !is_held(view, digest)?)
 }
 
 /// Whether any repository holds a digest; those that are being deleted do not count.

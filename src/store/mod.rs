@@ -355,7 +355,8 @@ impl Core {
             rows.put_flag(fact::CLEAN);
             self.write_with(rows, true)?;
         }
-        self.metadata.flush()
+        self.metadata.flush()?;
+        self.metadata.note(true)
     }
 
     /// Publishes, and makes durable what was not made so at each commit.

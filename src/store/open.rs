@@ -12,6 +12,7 @@ use super::merge::{Absence, IndexFile};
 use super::observe::{self, Meters, Work};
 use super::options::{Durability, OnDamage, Options};
 use super::plain::PLAIN_INGEST;
+use super::preflight::Unknown;
 use super::publisher::{Publisher, Signals};
 use super::rebuild::{RebuildReport, chain};
 use super::report::{OpenReport, Report};
@@ -132,9 +133,10 @@ impl Options {
         core.plain_lock = plain;
         core.recover()?;
         core.open_feed(false)?;
-        core.write_layout_file()?;
+        core.write_layout_file(Unknown::Refused)?;
         core.adopt()?;
         Format::new(core.root_place()?).write(&private, core.blobs.ingest_dir()?)?;
+        core.metadata.note(true)?;
         Ok(core.start())
     }
 
@@ -174,7 +176,7 @@ impl Options {
             opened.copied = true;
         }
         core.open_feed(opened.copied)?;
-        core.write_layout_file()?;
+        core.write_layout_file(Unknown::RefusedInStore)?;
         opened.clean = core.catch_up()?;
         opened.reports = core.reports.lock().clone();
         observe::opened(path, opened.clean, opened.journalled);
@@ -248,7 +250,7 @@ impl Options {
         let options = self.clone().durability(Durability::Process);
         let mut core = Core::new(&options, path, root, blobs, metadata);
         core.ephemeral = Some(temporary);
-        if let Some(damage) = preflight::layout_file_damage(&core.root_dir, path)? {
+        if let Some(damage) = preflight::layout_file_damage(&core.root_dir, path, Unknown::Refused)? {
             core.report(damage);
         }
         core.merge_foreign(Absence::Adopt, &mut None)?;
@@ -274,6 +276,7 @@ impl Core {
         blobs: Blobs,
         metadata: Metadata,
     ) -> Self {
+        let torn = metadata.torn().map(|bytes| Report::Torn { bytes });
         Self {
             metadata,
             blobs: Arc::new(blobs),
@@ -295,7 +298,7 @@ impl Core {
             sparse: AtomicBool::new(false),
             poison: std::sync::OnceLock::new(),
             verified: content::Verified::new(),
-            reports: Mutex::new(Vec::new()),
+            reports: Mutex::new(torn.into_iter().collect()),
             lock: None,
             plain_lock: None,
             ephemeral: None,
@@ -405,9 +408,9 @@ impl Core {
     }
 
     /// Writes `oci-layout` where it is missing or damaged; one that another tool wrote stays.
-    pub(super) fn write_layout_file(&self) -> Result<()> {
+    pub(super) fn write_layout_file(&self, unknown: Unknown) -> Result<()> {
         let path = self.root.join(LAYOUT_FILE);
-        match preflight::layout_file_damage(&self.root_dir, &self.root)? {
+        match preflight::layout_file_damage(&self.root_dir, &self.root, unknown)? {
             Some(damage) => self.report(damage),
             None if self
                 .root_dir

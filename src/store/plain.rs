@@ -8,6 +8,7 @@ use std::path::Path;
 use super::merge::Absence;
 use super::open::{Place, look};
 use super::options::Options;
+use super::preflight::Unknown;
 use super::{Core, Store, preflight};
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
@@ -65,7 +66,7 @@ impl Options {
             core.remove_plain_ingest();
             return Err(Error::corrupt(damage.to_string()));
         }
-        core.write_layout_file()?;
+        core.write_layout_file(Unknown::Refused)?;
         core.take_over()?;
         Ok(core.start())
     }

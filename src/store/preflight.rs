@@ -24,7 +24,7 @@ pub(super) fn check(root: &Dir, path: &Path) -> Result<()> {
             dir.open_dir(name).map_err(|error| open(&blobs.join(name), error))?;
         }
     }
-    layout_file_damage(root, path)?;
+    layout_file_damage(root, path, Unknown::Refused)?;
     let index = path.join(INDEX_FILE);
     let Some(file) = root.open_file(INDEX_FILE).map_err(|error| Error::io("open the file", &index, error))?
     else {
@@ -38,17 +38,37 @@ pub(super) fn check(root: &Dir, path: &Path) -> Result<()> {
     }
 }
 
-/// Why `oci-layout` cannot be read, if it is there and cannot. Another version is an error: nobody knows what it means.
-pub(super) fn layout_file_damage(root: &Dir, path: &Path) -> Result<Option<Report>> {
+/// What to make of an `oci-layout` of another version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unknown {
+    /// Nobody knows what it means.
+    Refused,
+    /// The same in a store, which wrote 1.0.0 or found 1.x, but may have been taken over by another tool since: who knows better
+    /// rebuilds it.
+    RefusedInStore,
+    /// A store that is being rebuilt knows what it wrote.
+    Damaged,
+}
+
+/// Why `oci-layout` cannot be read, if it is there and cannot.
+pub(super) fn layout_file_damage(root: &Dir, path: &Path, unknown: Unknown) -> Result<Option<Report>> {
     let path = path.join(LAYOUT_FILE);
     let fail = |error| Error::io("read the layout file", &path, error);
     let Some(file) = root.open_file(LAYOUT_FILE).map_err(fail)? else { return Ok(None) };
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_LAYOUT_FILE), &mut text).map_err(fail)?;
-    match check_layout(&text) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            Ok(Some(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() }))
-        }
-        other => other.map(|()| None),
+    let damaged =
+        |error: &Error| Ok(Some(Report::Damaged { file: LAYOUT_FILE.into(), reason: error.to_string() }));
+    match (check_layout(&text), unknown) {
+        (Err(error), _) if error.kind() == ErrorKind::Corrupt => damaged(&error),
+        (Err(error), Unknown::Damaged) => damaged(&error),
+        (Err(error), Unknown::RefusedInStore) => Err(Error::new(
+            error.kind(),
+            format!(
+                "{LAYOUT_FILE} has another version than this store wrote; if no other tool meant that, rebuild the store: \
+                 {error}"
+            ),
+        )),
+        (other, _) => other.map(|()| None),
     }
 }

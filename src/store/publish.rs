@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
-use super::merge::{Absence, IndexFile, is_held};
+use super::merge::{Absence, Base, IndexFile, is_held};
 use super::observe::{self, Start, Work};
 use super::repositories::untagged;
 use super::view_entries::write_entries;
@@ -34,7 +34,10 @@ impl Core {
         let _span = observe::enter(Work::Publish, &self.root);
         let mut merged = self.publishing.lock();
         let start = Start::now();
-        let outcome = self.publish_locked(&mut merged);
+        let mut outcome = self.publish_locked(&mut merged);
+        if outcome.is_ok() && self.ephemeral.is_none() {
+            outcome = self.metadata.note(false);
+        }
         self.meters.publish_time.since(start);
         if outcome.is_err() {
             self.meters.publish_failures.add(1);
@@ -64,7 +67,8 @@ impl Core {
         {
             return self.settle_bases(&Published::Snapshot(&snapshot));
         }
-        self.put_in_place(temp, print, &snapshot, file)?;
+        let base = if settled { Base::Published } else { Base::Either };
+        self.put_in_place(temp, print, &snapshot, file, base)?;
         *merged = None;
         Ok(())
     }
@@ -72,22 +76,30 @@ impl Core {
     /// A publish that ended after the exchange: what is pending is what is published. What the names were changed from has to
     /// be read from it, or the next merge would take our own file for an edit.
     pub(super) fn finish_interrupted(&self) -> Result<()> {
-        let Some(pending) = self.metadata.view().fingerprint(fact::PENDING)? else { return Ok(()) };
-        if !self.is_there(&pending)? {
+        let view = self.metadata.view();
+        let Some(pending) = view.fingerprint(fact::PENDING)? else { return Ok(()) };
+        if !self.settle_interrupted(&pending)? {
             return Ok(());
-        }
-        let fail = |error| Error::io("read index.json", &self.root, error);
-        let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)? else { return Ok(()) };
-        match Published::of_file(&self.metadata.view(), &file) {
-            Ok(published) => self.settle_bases(&published)?,
-            // Damaged since: it is written anew, and an edit of it would be damaged too.
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => return Ok(()),
-            Err(error) => return Err(error),
         }
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PUBLISHED, &pending);
         rows.delete_fact(fact::PENDING);
         self.write(rows)
+    }
+
+    /// Puts the base rows right if `index.json` is the file of an interrupted publish. Answers whether it is.
+    pub(super) fn settle_interrupted(&self, pending: &Fingerprint) -> Result<bool> {
+        if !self.is_there(pending)? {
+            return Ok(false);
+        }
+        let fail = |error| Error::io("read index.json", &self.root, error);
+        let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)? else { return Ok(false) };
+        match Published::of_file(&self.metadata.view(), &file) {
+            Ok(published) => self.settle_bases(&published).map(|()| true),
+            // Damaged since: it is written anew, and an edit of it would be damaged too.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn is_there(&self, print: &Fingerprint) -> Result<bool> {
@@ -131,6 +143,7 @@ impl Core {
         print: Fingerprint,
         snapshot: &View<'_>,
         file: IndexFile,
+        base: Base,
     ) -> Result<()> {
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PENDING, &print);
@@ -141,7 +154,7 @@ impl Core {
             self.root_dir.sync().map_err(fail).map_err(|error| self.poison(error))?;
         }
         if let Some(displaced) = displaced {
-            self.merge_displaced(&displaced, snapshot.fingerprint(fact::PUBLISHED)?.as_ref(), file)?;
+            self.merge_displaced(&displaced, snapshot.fingerprint(fact::PUBLISHED)?.as_ref(), file, base)?;
         }
         // Before the fingerprint, whose sync takes them along.
         self.settle_bases(&Published::Snapshot(snapshot))?;
@@ -172,6 +185,7 @@ impl Core {
         displaced: &TempFile,
         published: Option<&Fingerprint>,
         merged: IndexFile,
+        base: Base,
     ) -> Result<()> {
         let fail = |error| Error::io("read the displaced index.json", &self.root, error);
         let (dir, name) = displaced.place();
@@ -185,7 +199,7 @@ impl Core {
         if published.is_some_and(|published| published.hash == hash) {
             return Ok(());
         }
-        self.merge_index(&file, Absence::Report)
+        self.merge_index(&file, Absence::Report, base)
     }
 
     /// After a publish the base rows of its snapshot have done their duty, but for names that changed since.

@@ -15,6 +15,7 @@ use super::merge::Absence;
 use super::observe::{self, Work};
 use super::open::{Place, look, make_private, refuse_network};
 use super::options::{Durability, Options};
+use super::preflight::Unknown;
 use super::report::{Report, add};
 use super::repositories::stored_name;
 use super::tags::stored_tag;
@@ -23,7 +24,7 @@ use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, RepositoryId, TagRecord, View};
+use crate::metadata::{Metadata, RepositoryId, TagRecord, View, fact};
 use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
 
@@ -108,15 +109,20 @@ impl Options {
         let private = make_private(path)?;
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         // Damage of the record is no reason not to rebuild; what a newer version wrote is.
-        if let Ok(Some(format)) = Format::read(&private) {
-            format.check(false)?;
+        let is_store = match Format::read(&private) {
+            Ok(Some(format)) => format.check(false).map(|()| true)?,
+            _ => false,
+        };
+        if !is_store {
+            // Nobody knows what wrote it, so nothing is moved for a layout that would be refused in the end.
+            preflight::layout_file_damage(&root, path, Unknown::Refused)?;
         }
         let mut report = RebuildReport::default();
         let old = salvage(path, &private, &mut report)?;
         let blobs = Blobs::open(&path.join("blobs"), &private.path().join(INGEST), true)?;
         let core = self.clone().durability(Durability::Power).assemble(path, root, Some(lock))?;
         core.recover()?;
-        core.write_layout_file()?;
+        core.write_layout_file(if is_store { Unknown::Damaged } else { Unknown::Refused })?;
         core.rebuild_from(old, &blobs, &mut report)?;
         let place = core.root_place()?;
         let format = Format::read(&private).ok().flatten();
@@ -138,14 +144,23 @@ impl Core {
         let mut merged = self.publishing.lock();
         if let Some(Old { metadata, aside, repaired }) = old {
             let damage = self.take_old(&metadata, blobs, report)?;
+            let interrupted = metadata.view().fingerprint(fact::PENDING).unwrap_or_default();
             drop(metadata);
             // Damage that shows only when it is read: first everything up to it, then, without the tables that have it,
             // everything else.
             if let Some(error) = damage {
                 report.lost.get_or_insert_with(|| chain(&error));
-                if !repaired && let Ok(metadata) = Metadata::salvage(&aside) {
+                if !repaired && let Ok(metadata) = Metadata::repair(&aside) {
                     self.take_old(&metadata, blobs, report)?;
                 }
+            }
+            // With the base rows taken over, as the next open of the old metadata would.
+            if let Some(pending) = interrupted
+                && !self.settle_interrupted(&pending)?
+            {
+                let mut rows = self.metadata.rows();
+                rows.put_fingerprint(fact::PENDING, &pending);
+                self.write(rows)?;
             }
         }
         self.merge_foreign(Absence::Adopt, &mut merged)?;
@@ -359,7 +374,11 @@ fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Opt
     }
     let aside = path.join(PRIVATE).join(QUARANTINE).join(&name);
     let error = match Metadata::open_read_only(&aside) {
-        Ok(metadata) => return Ok(Some(Old { metadata, aside, repaired: false })),
+        Ok(metadata) => {
+            let torn = metadata.torn().map(|bytes| Report::Torn { bytes });
+            torn.into_iter().for_each(|torn| add(&mut report.reports, torn));
+            return Ok(Some(Old { metadata, aside, repaired: false }));
+        }
         Err(error) => error,
     };
     report.lost = Some(chain(&error));

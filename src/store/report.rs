@@ -94,6 +94,11 @@ pub enum Report {
         /// Content that was checked.
         checked: u64,
     },
+    /// The power failed in the middle of a write of the metadata; its part was dropped. Nobody was promised it.
+    Torn {
+        /// Bytes of the log that were dropped.
+        bytes: u64,
+    },
     /// A frozen view shows the store as it was before another tool changed `index.json`; the next writer merges it.
     Unmerged,
     /// Further findings were not kept.
@@ -173,6 +178,10 @@ impl fmt::Display for Report {
             Self::Copied { checked } => {
                 write!(f, "this directory is a copy: {checked} contents were checked against their files")
             }
+            Self::Torn { bytes } => write!(
+                f,
+                "the power failed in the middle of a write, which was acknowledged to nobody and is dropped: {bytes} bytes"
+            ),
             Self::Unmerged => f.write_str(
                 "another tool changed index.json: this view is from before; the next writing command merges it",
             ),

@@ -153,3 +153,21 @@ fn a_checkpoint_is_another_store() {
     assert!(text(&output.stderr).contains("hint: `orlop verify oci:a`"), "{}", text(&output.stderr));
     assert_eq!(place.run(&["verify", "oci:third"]).status.code(), Some(4));
 }
+
+#[test]
+fn a_damaged_oci_layout_of_a_store_is_written_anew_by_a_rebuild() {
+    let place = Place::with_files();
+    place.push(&["oci:a:v1", "a.txt"]);
+    let file = place.path("a/oci-layout");
+    fs::write(&file, r#"{"imageLayoutVersion":"9.0.0"}"#).unwrap();
+    let output = place.run(&["tag", "oci:a:v1", "v2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("9.0.0") && told.contains("hint: ") && told.contains("`orlop rebuild oci:a`"),
+        "{told}"
+    );
+    place.ok(&["rebuild", "oci:a"]);
+    place.ok(&["tag", "oci:a:v1", "v2"]);
+    assert!(fs::read_to_string(&file).unwrap().contains("1.0.0"));
+}

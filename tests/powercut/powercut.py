@@ -46,11 +46,6 @@ MIB = 1 << 20
 STEPS = ["file-sync", "document-sync", "filesystem-sync", "directory-sync", "log-sync", "journal-order", "pending", "base"]
 
 
-# A known defect, counted by itself: a log whose last record, which nobody was promised, has a hole in its middle counts as
-# damage and costs a rebuild. To be taken out with it.
-TORN = "cannot open the metadata: they are damaged"
-
-
 class Filesystem:
     """How one kind of filesystem is made and mounted. Sizes in MiB; the disk ends with room for the marks."""
 
@@ -351,18 +346,16 @@ def replay(directory, filesystem, binary, log, promises, options, stop_at):
             os._exit(status)
         os.close(write)
         workers.append((pid, os.fdopen(read)))
-    points, torn, wrong = 0, 0, []
+    points, wrong = 0, []
     for pid, lines in workers:
         for line in lines:
             point = json.loads(line)
             points += 1
-            if TORN in (point["why"] or ""):
-                torn += 1
-            elif point["why"] is not None:
+            if point["why"] is not None:
                 wrong.append(point)
         if os.waitpid(pid, 0)[1]:
             raise RuntimeError("a replay did not come to its end")
-    return total, points, torn, wrong
+    return total, points, wrong
 
 
 def one(binary, name, options, without=None, stop_at=0):
@@ -370,7 +363,7 @@ def one(binary, name, options, without=None, stop_at=0):
     filesystem = FILESYSTEMS[name]
     start = time.monotonic()
     directory = tempfile.mkdtemp(prefix="orlop-powercut-", dir="/dev/shm")
-    points, torn, wrong, total, failed = 0, 0, [], 0, None
+    points, wrong, total, failed = 0, [], 0, None
     try:
         disk = Disk(directory, filesystem)
         try:
@@ -382,7 +375,7 @@ def one(binary, name, options, without=None, stop_at=0):
             if failed is not None or not promises:
                 raise RuntimeError(f"the workload failed: {failed}")
             os.unlink(f"{directory}/disk")
-            total, points, torn, wrong = replay(directory, filesystem, binary, disk.log, promises, options, stop_at)
+            total, points, wrong = replay(directory, filesystem, binary, disk.log, promises, options, stop_at)
     finally:
         if options.keep:
             print(f"kept: {directory}", file=sys.stderr)
@@ -396,7 +389,7 @@ def one(binary, name, options, without=None, stop_at=0):
         print(f"  bad: the workload itself: {' '.join(last)[:300]}", flush=True)
     kinds = {kind: sum(point["kind"] == kind for point in wrong) for kind in ("prefix", "subset")}
     line = (f"fs={name} without={without or 'nothing'} seed={options.seed} acknowledged={len(promises)} events={total} "
-            f"points={points} torn={torn} bad={len(wrong)} prefix={kinds['prefix']} subset={kinds['subset']} "
+            f"points={points} bad={len(wrong)} prefix={kinds['prefix']} subset={kinds['subset']} "
             f"workload={'failed' if failed else 'ok'} seconds={time.monotonic() - start:.0f}")
     caught = bool(wrong) or failed is not None
     good = caught if without else not caught and points > 0

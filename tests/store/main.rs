@@ -28,6 +28,7 @@ mod plain;
 mod publish;
 mod readonly;
 mod rebuild;
+mod recovery;
 mod removals;
 mod repairing;
 mod repositories;

@@ -220,11 +220,19 @@ fn no_layout(target: &Target) -> Failure {
 /// Why something cannot be opened. Metadata that could be made anew are only in a store.
 pub(crate) fn opened(error: orlop::Error, target: &Target) -> Failure {
     let is_damaged = error.kind() == ErrorKind::Corrupt;
+    let is_unsupported = error.kind() == ErrorKind::Unsupported;
     let failure = Failure::from(error);
     if is_damaged && !target.path().join(".orlop").exists() {
         return failure.with_hint_instead(
             "nothing was changed; copy the layout again from where it came from: what its index.json named is nowhere else",
         );
+    }
+    if is_unsupported && target.path().join(".orlop/FORMAT").exists() {
+        return failure.with_hint_instead(format!(
+            "use the version of orlop that wrote it, on a local filesystem; an oci-layout that is damaged is written anew by \
+             `orlop rebuild {}`",
+            target.layout()
+        ));
     }
     failure
 }

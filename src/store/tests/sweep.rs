@@ -38,6 +38,10 @@ enum Start {
     Crashed,
     /// The same with metadata that cannot be read.
     Damaged,
+    /// The same with a hole in the last record of the log, which nobody was promised.
+    Torn,
+    /// A store that was closed after it met damage of its metadata.
+    Met,
     /// A store that was closed, and then another tool changed its `index.json`.
     Edited,
 }
@@ -208,6 +212,8 @@ const OPERATIONS: &[Operation] = &[
     on_closed("take in", Start::Edited, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
     on_closed("heal", Start::Damaged, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("torn", Start::Torn, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("met", Start::Met, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("read only", Start::Crashed, |session| {
         let found = state(&closing().open_read_only(&session.root)?)?;
         assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
@@ -307,6 +313,12 @@ impl Template {
         }
     }
 
+    /// The newest log of the metadata.
+    fn log(&mut self) -> &mut Vec<u8> {
+        let logs = self.0.iter_mut().filter(|(path, ..)| path.extension().is_some_and(|end| end == "log"));
+        logs.max_by(|one, other| one.0.cmp(&other.0)).unwrap().2.as_mut().unwrap()
+    }
+
     fn of(start: Start, root: &Path) -> Self {
         if start == Start::Nothing {
             return Self(Vec::new());
@@ -328,16 +340,28 @@ impl Template {
             batch.commit().unwrap();
         }
         start_upload(&here, SAVED).unwrap();
-        if start == Start::Crashed || start == Start::Damaged {
+        if matches!(start, Start::Crashed | Start::Damaged | Start::Torn) {
             store.flush().unwrap();
             let session = Session { root: root.to_path_buf(), store: Some(store) };
             push(&session, &[60, 40_000], false).unwrap();
             if start == Start::Damaged {
                 fs::write(root.join(".orlop/metadata/CURRENT"), "garbage").unwrap();
             }
+            if start == Start::Torn {
+                let begin = Self::take(root).log().len();
+                push(&session, &[30_000; 5], false).unwrap();
+                let mut template = Self::take(root);
+                let hole = begin.next_multiple_of(4096) + 40_960;
+                assert!(hole + 8192 < template.log().len());
+                template.log()[hole..hole + 4096].fill(0);
+                return template;
+            }
             return Self::take(root);
         }
         store.close().unwrap();
+        if start == Start::Met {
+            fs::write(root.join(".orlop/metadata/DAMAGE"), "a table").unwrap();
+        }
         if start == Start::Edited {
             edit(root);
         }
@@ -443,7 +467,7 @@ impl Sweep {
                 ));
             }
         }
-        let heals = self.operation.start == Start::Damaged;
+        let heals = matches!(self.operation.start, Start::Damaged | Start::Met);
         let on_damage = if heals { OnDamage::Rebuild } else { OnDamage::Refuse };
         let opened = match closing().on_damage(on_damage).open(root) {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.operation.name == "rebuild" => {
@@ -458,7 +482,7 @@ impl Sweep {
         };
         let found = state(&store).map_err(|error| format!("cannot be read: {error}"))?;
         // Metadata that were made anew begin a new feed.
-        events_agree(&store, !["rebuild", "heal"].contains(&self.operation.name))?;
+        events_agree(&store, !["rebuild", "heal", "met"].contains(&self.operation.name))?;
         store.close().map_err(|error| format!("cannot be closed: {error}"))?;
         check_files(root, Some(&found))?;
         Ok(Some(found))
@@ -655,6 +679,8 @@ sweeps! {
     take_in "take in"
     rebuild "rebuild"
     heal "heal"
+    torn "torn"
+    met "met"
     read_only "read only"
     plain "plain"
 }

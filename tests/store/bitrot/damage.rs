@@ -59,8 +59,6 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct Damage {
     pub(super) target: Target,
-    /// From somewhere on there is nothing but zeros, or nothing at all: as if the rest had never been written.
-    pub(super) is_cut: bool,
     path: PathBuf,
     kind: Kind,
 }
@@ -104,12 +102,7 @@ impl Damage {
                 2 => Kind::Zero { at, length: (1 + random.below(4096)).min(bytes.len() - at) },
                 _ => Kind::Truncate { at },
             };
-            let is_cut = match kind {
-                Kind::Flip { .. } => false,
-                Kind::Zero { at, length } => at + length == bytes.len(),
-                Kind::Truncate { .. } => true,
-            };
-            let damage = Self { target, is_cut, path, kind };
+            let damage = Self { target, path, kind };
             if damage.on(&bytes) != bytes {
                 return damage;
             }

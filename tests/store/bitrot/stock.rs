@@ -157,10 +157,6 @@ impl Stock {
         copy_tree(&self.template, &root);
     }
 
-    pub(super) fn mend_layout_file(&self) {
-        fs::copy(self.template.join("oci-layout"), self.dir.root().join("oci-layout")).unwrap();
-    }
-
     /// Contents that have a file.
     pub(super) fn files(&self) -> Vec<Digest> {
         let root = self.dir.root();
@@ -275,15 +271,14 @@ impl Stock {
                 // An edit, as far as anybody can tell; it is reported.
                 Target::File(Class::Index) => assert!(told.said, "lost, and nobody says so: {what}"),
                 _ => assert!(
-                    (!published && self.in_damaged_log(*log, damage)) || Self::is_older(damage),
+                    !published && self.in_damaged_log(*log, damage),
                     "lost: {what}; published={published}, log={log}"
                 ),
             }
             lost.insert(what);
         }
         // A log that ends early is what a power cut leaves: nothing tells that there was more.
-        let silent = (damage.target == Target::File(Class::Log) && self.variant == Variant::Journal)
-            || Self::is_older(damage);
+        let silent = damage.target == Target::File(Class::Log) && self.variant == Variant::Journal;
         assert!(lost.is_empty() || told.said || silent, "lost, and nobody says so: {lost:?}");
     }
 
@@ -296,16 +291,8 @@ impl Stock {
                 (!held.published && self.in_damaged_log(held.log, damage)) || (!held.reached && told.rebuilt)
             }
             // Membership of what no manifest refers to is nowhere else.
-            Target::File(Class::Table) => !held.reached,
-            Target::File(Class::Current) => !held.reached,
-            Target::File(Class::Manifest) => !held.reached || Self::is_older(damage),
+            Target::File(Class::Table | Class::Current | Class::Manifest) => !held.reached,
         }
-    }
-
-    /// The engine's list of files ends early: where that is the end of an entry it is a sound list of an older moment, and
-    /// nothing tells the two apart yet (docs/durability.md, "Not covered yet").
-    pub(super) fn is_older(damage: &Damage) -> bool {
-        damage.target == Target::File(Class::Manifest) && damage.is_cut
     }
 
     fn in_damaged_log(&self, end: usize, damage: &Damage) -> bool {
