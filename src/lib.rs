@@ -21,12 +21,13 @@ pub use blobs::{Blob, BlobReader, Content, Expected, Ingest, Sharing};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Change, CheckpointProgress, CheckpointReport, Checkpointer, Commit, Committed, Durability, Event,
-    EventLimits, EventPosition, Events, Expect, Finding, Flaw, Limits, NamedManifest, OnDamage, OpenReport,
+    Answers, Batch, Change, CheckpointProgress, CheckpointReport, Checkpointer, Collect, Collection,
+    Collector, Commit, Committed, Durability, Event, EventLimits, EventPosition, Events, Expect, Finding,
+    Flaw, Kept, Lease, LeaseEntry, LeaseId, LeftFile, Limits, Listed, NamedManifest, OnDamage, OpenReport,
     Options, Order, Page, PageToken, Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage,
     Repair, RepairReport, Report, Repository, Retention, Stat, Store, StoredManifest, TagChange, TagEntry,
-    Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier, Verify, VerifyProgress,
-    VerifyReport,
+    Unreadable, Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier, Verify,
+    VerifyProgress, VerifyReport,
 };
 
 /// What the fuzz targets need of the inside. In no build but theirs.

@@ -211,7 +211,6 @@ impl Blobs {
 
     /// Takes the name away; false when there was none. Not durable before [`Blobs::sync_dirs`]. Open handles and
     /// mappings stay valid.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for collection and verify, which come next"))]
     pub(crate) fn remove(&self, digest: &Digest) -> Result<bool> {
         self.ingest_dir()?;
         let Some(dir) = self.dir(digest.algorithm())? else { return Ok(false) };

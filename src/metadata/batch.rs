@@ -39,6 +39,11 @@ impl<'a> Rows<'a> {
         self.put(Family::Content, &key::digest(digest), &record.encode());
     }
 
+    /// Removes the row of a content; its journal row, if it has one, goes by itself.
+    pub(crate) fn delete_content(&mut self, digest: &Digest) {
+        self.delete(Family::Content, &key::digest(digest));
+    }
+
     pub(crate) fn put_journal(&mut self, digest: &Digest, id: u64, content: &[u8]) {
         let mut value = Vec::with_capacity(8 + content.len());
         value.extend_from_slice(&id.to_be_bytes());
@@ -175,6 +180,13 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn put_flag(&mut self, fact: &str) {
         self.put(Family::Default, &key::fact(fact), &[]);
+    }
+
+    /// A fact that is a time, in milliseconds since 1970, and a flag.
+    pub(crate) fn put_moment(&mut self, fact: &str, at: u64, flag: bool) {
+        let mut value = at.to_be_bytes().to_vec();
+        value.push(u8::from(flag));
+        self.put(Family::Default, &key::fact(fact), &value);
     }
 
     pub(crate) fn delete_fact(&mut self, fact: &str) {

@@ -53,6 +53,11 @@ pub(crate) mod tag_byte {
     pub(crate) const FOREIGN: u8 = b'f';
     pub(crate) const EXTRA: u8 = b'x';
     pub(crate) const EVENT: u8 = b'E';
+    pub(crate) const QUEUE: u8 = b'q';
+    pub(crate) const TOMBSTONE: u8 = b'T';
+    pub(crate) const LEASE: u8 = b'L';
+    pub(crate) const LEASE_ITEM: u8 = b'k';
+    pub(crate) const LEASED: u8 = b'l';
     pub(crate) const MEMBER: u8 = b'm';
     pub(crate) const HOLDER: u8 = b'h';
     pub(crate) const EDGE: u8 = b'e';

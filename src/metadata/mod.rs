@@ -31,6 +31,8 @@ use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions, properties};
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
 pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
+pub(crate) use lifecycle::lease::{LeaseKey, LeaseRecord};
+pub(crate) use lifecycle::queue::{Class, Queued};
 pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord};
 pub(crate) use retention::RetentionRecord;
 pub(crate) use upload::UploadRecord;
@@ -48,6 +50,8 @@ pub(crate) mod fact {
     pub(crate) const CLEAN: &str = "clean";
     pub(crate) const SPARSE: &str = "sparse";
     pub(crate) const EVENTS: &str = "events";
+    /// When a process that answers others had the store open.
+    pub(crate) const SERVED: &str = "served";
 }
 
 /// The metadata of one store.

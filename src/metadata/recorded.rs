@@ -28,6 +28,10 @@ impl Words {
         let row = match (family, key) {
             (Some(Family::Content), _) => format!("content {}", digest()),
             (Some(Family::Journal), _) => format!("journal {}", digest()),
+            (Some(Family::Default), [tag_byte::TOMBSTONE, digest @ ..]) => {
+                let digest = Digest::from_key(digest).map(|(digest, _)| digest.to_string());
+                format!("tombstone {}", digest.unwrap_or_default())
+            }
             (Some(Family::Default), [tag_byte::FACT, name @ ..]) => format!("fact {}", text(name)),
             (Some(Family::Default), [tag_byte::UPLOAD, id @ ..]) => {
                 format!("upload {}", id.iter().map(|byte| format!("{byte:02x}")).collect::<String>())

@@ -14,10 +14,15 @@
 //! | | `f` name, 0, digest as written | an entry of `index.json` that is not ours to understand, as JSON |
 //! | | `x` name in `index.json`, or 0 and digest | what another tool says of the entry: a descriptor as JSON |
 //! | | `E` sequence | an event |
+//! | | `q` class since, id, digest | what a collection is to look at; `q` `u` id, since, digest and `q` `n` id, digest: untagged manifests |
+//! | | `T` digest | content whose file is still to go |
+//! | | `L` lease | times and label of a lease |
+//! | | `k` lease, digest | nothing: what a lease holds |
 //! | `content` | digest | size, flags |
 //! | `journal` | digest | id of the row (8 bytes), then the content |
 //! | `members` | `m` id, kind, digest | manifests: media type as pushed, artifact type, sequence, sparse; blobs: nothing |
 //! | `graph` | `h` digest, id, kind | nothing: who holds it |
+//! | | `l` digest, lease | nothing: who leases it |
 //! | | `e` child, id, parent | roles of the edge, one bit each |
 //! | | `r` subject, id, sequence | the referrer's descriptor |
 //! | | `s` subject, id, type hash, sequence | nothing |

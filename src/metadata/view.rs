@@ -330,6 +330,9 @@ impl<'a> View<'a> {
     pub(crate) fn graph(&self, mut visit: impl FnMut(GraphRow) -> Visit) -> Result<()> {
         self.scan(Family::Graph, &[], Some(MARK), |key, value| {
             let tag = key.first().copied().unwrap_or_default();
+            if tag == tag_byte::LEASED {
+                return Ok(ControlFlow::Continue(()));
+            }
             let (about, id) = key::about_of(key).ok_or_else(|| malformed(key))?;
             let row = match tag {
                 tag_byte::HOLDER => {
@@ -423,6 +426,14 @@ impl<'a> View<'a> {
 
     pub(crate) fn has_fact(&self, fact: &str) -> Result<bool> {
         Ok(self.get(Family::Default, &key::fact(fact))?.is_some())
+    }
+
+    /// A fact that is a time, in milliseconds since 1970, and a flag.
+    pub(crate) fn moment(&self, fact: &str) -> Result<Option<(u64, bool)>> {
+        let key = key::fact(fact);
+        let Some(row) = self.get(Family::Default, &key)? else { return Ok(None) };
+        let (at, flag) = row.split_first_chunk::<8>().ok_or_else(|| malformed(&key))?;
+        Ok(Some((u64::from_be_bytes(*at), flag == [1])))
     }
 
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {

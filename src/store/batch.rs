@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Store;
 use super::commit::Source;
+use super::lease::LeaseId;
 use super::repository::Repository;
 use super::submit::{Commit, Job};
 use super::uploads::UploadId;
@@ -26,6 +27,17 @@ pub enum Expect {
     Absent,
     /// This digest.
     Is(Digest),
+}
+
+/// What becomes of the removal of something that a manifest of the repository refers to.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Listed {
+    /// It is refused with `Conflict`, naming that manifest.
+    #[default]
+    Refuse,
+    /// It goes. What refers to it becomes sparse in the repository: it is known to lack something.
+    Allow,
 }
 
 /// What became of one content or manifest.
@@ -141,6 +153,11 @@ pub(super) enum Item {
         repository: RepositoryName,
         kind: Kind,
         digest: Digest,
+        listed: Listed,
+    },
+    /// A lease holds what the batch brings or names.
+    Lease {
+        id: LeaseId,
     },
     /// What an upload session brought is held by the repository, and the session goes.
     EndUpload {
@@ -298,7 +315,7 @@ impl Batch {
     /// of the repository lists it, naming that one (an index that goes with the same batch does not count), and with
     /// `Corrupt` when it cannot be read: what it refers to could not be told.
     pub fn delete_manifest(&mut self, repository: &Repository, digest: &Digest) {
-        self.remove(repository, Kind::Manifest, digest);
+        self.remove(repository, Kind::Manifest, digest, Listed::Refuse);
     }
 
     /// Removes a content that a repository holds as a blob. Other repositories that hold it are not touched. Its bytes
@@ -307,7 +324,17 @@ impl Batch {
     /// The commit fails with `NotFound` when the repository does not hold it as a blob, and with `Conflict` while a manifest
     /// of the repository refers to it, naming that one (a manifest that goes with the same batch does not count).
     pub fn delete_blob(&mut self, repository: &Repository, digest: &Digest) {
-        self.remove(repository, Kind::Blob, digest);
+        self.remove(repository, Kind::Blob, digest, Listed::Refuse);
+    }
+
+    /// [`Batch::delete_manifest`], with the choice what becomes of it while an index of the repository lists it.
+    pub fn delete_listed_manifest(&mut self, repository: &Repository, digest: &Digest, listed: Listed) {
+        self.remove(repository, Kind::Manifest, digest, listed);
+    }
+
+    /// [`Batch::delete_blob`], with the choice what becomes of it while a manifest of the repository refers to it.
+    pub fn delete_listed_blob(&mut self, repository: &Repository, digest: &Digest, listed: Listed) {
+        self.remove(repository, Kind::Blob, digest, listed);
     }
 
     /// Commits: when this returns Ok, everything is visible and as durable as the store's [`Durability`](super::Durability)
@@ -391,12 +418,12 @@ impl Batch {
         Ok(())
     }
 
-    fn remove(&mut self, repository: &Repository, kind: Kind, digest: &Digest) {
+    fn remove(&mut self, repository: &Repository, kind: Kind, digest: &Digest, listed: Listed) {
         if let Err(error) = self.check_store(repository) {
             self.parts.refused.get_or_insert(error);
         }
         let repository = repository.name().clone();
-        self.parts.items.push(Item::Remove { repository, kind, digest: *digest });
+        self.parts.items.push(Item::Remove { repository, kind, digest: *digest, listed });
     }
 
     fn change_tag(&mut self, repository: &Repository, tag: &Tag, target: Option<Digest>, expect: Expect) {
@@ -413,9 +440,16 @@ impl Batch {
     }
 
     fn check_store(&self, repository: &Repository) -> Result<()> {
-        if Arc::ptr_eq(&repository.store().shared, &self.store.shared) {
-            return Ok(());
-        }
-        Err(Error::invalid(format!("repository belongs to another store, repository={}", repository.name())))
+        self.check_same(repository.store(), || {
+            format!("repository belongs to another store, repository={}", repository.name())
+        })
+    }
+
+    pub(super) fn check_same(&self, other: &Store, what: impl FnOnce() -> String) -> Result<()> {
+        if Arc::ptr_eq(&other.shared, &self.store.shared) { Ok(()) } else { Err(Error::invalid(what())) }
+    }
+
+    pub(super) fn add_item(&mut self, item: Item) {
+        self.parts.items.push(item);
     }
 }

@@ -14,7 +14,7 @@ use super::format::Format;
 use super::merge::Absence;
 use super::observe::{self, Work};
 use super::open::{make_private, refuse_network};
-use super::options::Durability;
+use super::options::{Answers, Durability};
 use super::{Core, METADATA, Options, PRIVATE, Publish, Store, until};
 use crate::blobs::{Blobs, Given};
 use crate::digest::{Algorithm, Digest};
@@ -270,6 +270,8 @@ impl Place {
             drop(kept);
             other.recover()?;
             other.renew_feed()?;
+            // Whoever they belong to holds them in the store that this is a copy of.
+            other.drop_all_leases()?;
             other.write_layout_file(super::preflight::Unknown::Refused)?;
             if report.copied > 0 || !core.durable() {
                 other.blobs.sync_filesystem()?;
@@ -313,7 +315,7 @@ fn occupied(path: &Path) -> Error {
 
 /// As the store is written, but for what must hold when the checkpoint is done.
 fn copy_options(options: &Options) -> Options {
-    options.clone().durability(Durability::Power).publish(Publish::OnClose)
+    options.clone().durability(Durability::Power).publish(Publish::OnClose).answers(Answers::Local)
 }
 
 impl Core {
@@ -329,7 +331,7 @@ impl Core {
     /// In the copy nothing is published yet, and nobody is uploading.
     fn forget_published(&self) -> Result<()> {
         let mut rows = self.metadata.rows();
-        for name in [fact::PUBLISHED, fact::PENDING, fact::CLEAN] {
+        for name in [fact::PUBLISHED, fact::PENDING, fact::CLEAN, fact::SERVED] {
             rows.delete_fact(name);
         }
         self.forget_uploads(&mut rows)?;

@@ -194,6 +194,7 @@ impl Core {
         _held: AllHeld<'_>,
         limit: usize,
     ) -> Result<Committed> {
+        self.touch_all(sources.keys(), &items);
         let mut plan = Plan::new(self, &sources, new);
         plan.add_all(items)?;
         let Planned { mut rows, committed, view_changed, sparse, changes } = plan.finish();

@@ -54,9 +54,9 @@ impl Locks {
         }
     }
 
-    /// For taking names from content files, a few at a time. Waits while a checkpoint gives them further names.
-    pub(super) fn unlinking(&self) -> RwLockReadGuard<'_, ()> {
-        self.files.read()
+    /// For taking names from content files, a few at a time. None while a checkpoint gives them further names.
+    pub(super) fn unlinking(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.files.try_read()
     }
 
     #[cfg(test)]
@@ -86,6 +86,11 @@ impl Locks {
 
     pub(super) fn content<'a>(&self, digests: impl Iterator<Item = (&'a Digest, Need)>) -> Held<'_> {
         take(&self.content, digests.map(|(digest, need)| (self.stripe(digest, CONTENT_STRIPES), need)))
+    }
+
+    /// One content that must go on existing.
+    pub(super) fn content_shared(&self, digest: &Digest) -> Option<RwLockReadGuard<'_, ()>> {
+        self.content.get(self.stripe(digest, CONTENT_STRIPES)).map(RwLock::read)
     }
 
     fn stripe<K: Hash>(&self, key: K, stripes: usize) -> usize {

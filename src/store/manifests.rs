@@ -57,8 +57,11 @@ impl Repository {
     pub fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>> {
         let core = self.store().core();
         let view = core.metadata.view();
+        // Given back before the bytes are read, which may find damage and mark it.
+        let held = core.answering(digest);
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let Some(record) = view.manifest(id, digest)? else { return Ok(None) };
+        drop(held);
         let Some(content) = core.load(&view, digest)? else { return Ok(None) };
         let descriptor = describe(digest, content.len() as u64, record);
         Ok(Some(StoredManifest { descriptor, content }))

@@ -2,6 +2,7 @@
 
 mod batch;
 mod checkpoint;
+mod collect;
 mod commit;
 mod content;
 mod events;
@@ -10,7 +11,9 @@ mod format;
 mod graph;
 mod ingest;
 mod journal;
+mod lease;
 mod locks;
+mod lost;
 mod manifests;
 mod merge;
 mod names;
@@ -36,6 +39,7 @@ mod tags;
 mod take_in;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod unscoped;
 mod uploads;
 mod verify;
@@ -45,17 +49,20 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub use self::batch::{Batch, Committed, Expect, Pushed, TagChange};
+pub use self::batch::{Batch, Committed, Expect, Listed, Pushed, TagChange};
 pub use self::checkpoint::{CheckpointProgress, CheckpointReport, Checkpointer};
+pub use self::collect::{Collect, Collection, Collector, Kept, LeftFile, Unreadable};
 pub use self::content::Stat;
 pub use self::events::{Change, Event, EventLimits, EventPosition, Events};
 pub use self::graph::{Order, PageToken, Referrers, ReferrersPage};
+pub use self::lease::{Lease, LeaseEntry, LeaseId};
 pub use self::manifests::StoredManifest;
 pub use self::names::NamedManifest;
-pub use self::options::{Durability, Limits, OnDamage, Options, Publish, ReadMode, Verify};
+pub use self::options::{Answers, Durability, Limits, OnDamage, Options, Publish, ReadMode, Verify};
 pub use self::rebuild::RebuildReport;
 pub use self::repair::{Repair, RepairReport};
 pub use self::report::{OpenReport, Report};
@@ -71,7 +78,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Metadata, Rows, fact};
 use crate::oci::RepositoryName;
-use crate::sys::{Dir, ScratchDir, Stat as FileStat, StoreLock};
+use crate::sys::{self, Dir, ScratchDir, Stat as FileStat, StoreLock};
 
 /// The folder of a layout that is ours.
 const PRIVATE: &str = ".orlop";
@@ -118,6 +125,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     core: Arc<Core>,
+    collector: Mutex<Option<collect::Background>>,
     publisher: Mutex<Option<publisher::Publisher>>,
     committers: submit::Committers,
 }
@@ -142,6 +150,15 @@ struct Core {
     /// Serialises filing, which flush and the publisher both do.
     filing: Mutex<()>,
     uploads: uploads::Sessions,
+    /// Serialises the steps of collections.
+    collecting: Mutex<()>,
+    clock: sys::Clock,
+    touched: touched::Touched,
+    /// How long before the open another process ended that answered others, if there was one.
+    served: OnceLock<Duration>,
+    /// Whether content was condemned whose file may be there.
+    condemned: AtomicBool,
+    leases: lease::Leases,
     sequence: AtomicU64,
     journal_ids: AtomicU64,
     next_repository: AtomicU32,
@@ -254,6 +271,9 @@ impl Store {
 
 impl Shared {
     fn close(&self) -> Result<()> {
+        if let Some(collector) = self.collector.lock().take() {
+            collector.stop();
+        }
         let Some(publisher) = self.publisher.lock().take() else { return Ok(()) };
         publisher.stop();
         self.core.close()
@@ -333,6 +353,11 @@ impl Core {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The highest sequence that anything may have by now.
+    fn last_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
     fn next_journal_id(&self) -> u64 {
         self.journal_ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -348,6 +373,7 @@ impl Core {
             self.remove_plain_ingest();
             return flushed;
         }
+        self.note_served(false)?;
         if self.options.publish != Publish::Manual {
             self.flush()?;
             self.prune_events()?;

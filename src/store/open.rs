@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::collect::Background;
 use super::format::{FILE, Format, Root};
+use super::lease::Leases;
 use super::merge::{Absence, IndexFile};
 use super::observe::{self, Meters, Work};
 use super::options::{Durability, OnDamage, Options};
@@ -16,6 +18,7 @@ use super::preflight::Unknown;
 use super::publisher::{Publisher, Signals};
 use super::rebuild::{RebuildReport, chain};
 use super::report::{OpenReport, Report};
+use super::touched::Touched;
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
     preflight, submit, until, uploads,
@@ -291,6 +294,12 @@ impl Core {
             settling: Mutex::new(()),
             filing: Mutex::new(()),
             uploads: uploads::Sessions::default(),
+            collecting: Mutex::new(()),
+            clock: sys::Clock::start(),
+            touched: Touched::new(options.grace),
+            served: std::sync::OnceLock::new(),
+            condemned: AtomicBool::new(false),
+            leases: Leases::default(),
             sequence: AtomicU64::new(1),
             journal_ids: AtomicU64::new(1),
             next_repository: AtomicU32::new(1),
@@ -311,8 +320,10 @@ impl Core {
     pub(super) fn start(self) -> Store {
         let core = Arc::new(self);
         let publisher = if core.read_only { Publisher::none(&core) } else { Publisher::start(&core) };
+        let collector = Mutex::new(Background::start(&core));
         let publisher = Mutex::new(Some(publisher));
-        Store { shared: Arc::new(Shared { core, publisher, committers: submit::Committers::default() }) }
+        let committers = submit::Committers::default();
+        Store { shared: Arc::new(Shared { core, collector, publisher, committers }) }
     }
 
     /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is.
@@ -329,6 +340,9 @@ impl Core {
         self.sparse.store(view.has_fact(fact::SPARSE)?, std::sync::atomic::Ordering::Relaxed);
         self.count_journal()?;
         self.clear_all_deleted()?;
+        self.find_condemned()?;
+        self.find_served()?;
+        self.note_served(true)?;
         Ok(cleared)
     }
 

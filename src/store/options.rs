@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::collect::Collect;
 use super::events::{EventLimits, Wanted};
 use super::retention::{Retention, Untagged};
 use crate::error::{Error, Result};
@@ -77,6 +78,17 @@ pub enum OnDamage {
     Refuse,
 }
 
+/// Whom a process tells what the store has.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answers {
+    /// Others, who may rely on it after this process has ended: a registry. Later processes collect nothing for a grace.
+    #[default]
+    Shared,
+    /// Nobody but itself, as a command that runs once: what it was told ends with it.
+    Local,
+}
+
 /// Bounds on what one caller can make the store do.
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,6 +110,10 @@ pub struct Limits {
     pub max_uploads: usize,
     /// Bytes of all upload sessions together: what they have, or what they said that they will have. No limit by default.
     pub max_upload_bytes: Option<u64>,
+    /// Leases that may be there at one time. 10,000 by default.
+    pub max_leases: u64,
+    /// Contents that one lease may hold. 100,000 by default.
+    pub max_leased: u64,
 }
 
 impl Default for Limits {
@@ -110,6 +126,8 @@ impl Default for Limits {
             journalled_batch_size: 4 << 20,
             max_uploads: 10_000,
             max_upload_bytes: None,
+            max_leases: 10_000,
+            max_leased: 100_000,
         }
     }
 }
@@ -135,11 +153,19 @@ pub struct Options {
     pub(super) lock_timeout: Duration,
     pub(super) on_damage: OnDamage,
     pub(super) events: Wanted,
+    pub(super) answers: Answers,
+    pub(super) grace: Duration,
+    pub(super) collect: Collect,
 }
 
 /// Content up to this many bytes goes through the journal.
 const DEFAULT_INLINE_LIMIT: usize = 32 << 10;
 const MAX_INLINE_LIMIT: usize = 1 << 20;
+
+/// Garbage that is younger than this stays.
+const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longer than this nobody waits with the rest of a push.
+const MAX_GRACE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Default for Options {
     fn default() -> Self {
@@ -154,6 +180,9 @@ impl Default for Options {
             lock_timeout: Duration::ZERO,
             on_damage: OnDamage::default(),
             events: Wanted::default(),
+            answers: Answers::default(),
+            grace: DEFAULT_GRACE,
+            collect: Collect::default(),
         }
     }
 }
@@ -253,6 +282,29 @@ impl Options {
         self
     }
 
+    /// Whom this process tells what the store has. [`Answers::Shared`] by default, which is right for all that serves others.
+    #[must_use]
+    pub fn answers(mut self, answers: Answers) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// How long content stays after it was pushed, mounted or said to be here, and after nothing names it any more. A day by
+    /// default, at most a year: as long as a client may take from its first question to its manifest. Zero protects
+    /// nothing but what is named or leased.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Whether the store collects garbage by itself. Only on request by default.
+    #[must_use]
+    pub fn collect(mut self, collect: Collect) -> Self {
+        self.collect = collect;
+        self
+    }
+
     /// Refuses values that no store can work with, naming them.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let Limits {
@@ -263,6 +315,8 @@ impl Options {
             journalled_batch_size: _,
             max_uploads: _,
             max_upload_bytes: _,
+            max_leases: _,
+            max_leased: _,
         } = &self.limits;
         if self.inline_limit > MAX_INLINE_LIMIT {
             return Err(Error::invalid(format!(
@@ -281,6 +335,10 @@ impl Options {
             )));
         }
         self.retention.check()?;
+        if self.grace > MAX_GRACE {
+            return Err(Error::invalid(format!("grace is over a year, grace={:?}", self.grace)));
+        }
+        self.collect.check()?;
         if *max_content_size == Some(0) {
             return Err(Error::invalid("content limit is zero, max_content_size=0"));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::Core;
 use super::batch::{Changed, Committed, Expect, Item, NewManifest, Pushed, TagChange};
 use super::commit::Source;
+use super::lost::Lost;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{
@@ -36,7 +37,7 @@ pub(super) struct Plan<'a, 'b> {
     pub(super) core: &'a Core,
     pub(super) view: View<'a>,
     sources: &'b BTreeMap<Digest, Source>,
-    new: &'b BTreeSet<Digest>,
+    pub(super) new: &'b BTreeSet<Digest>,
     ids: HashMap<RepositoryName, RepositoryId>,
     held: HashSet<(RepositoryId, Kind, Digest)>,
     /// What the batch adds to each repository, in whatever order; and what of it are manifests.
@@ -46,6 +47,8 @@ pub(super) struct Plan<'a, 'b> {
     pub(super) removed: HashSet<(RepositoryName, Kind, Digest)>,
     tags: HashMap<(RepositoryId, Tag), Option<Digest>>,
     bases: HashSet<String>,
+    /// What the batch leaves without an edge.
+    pub(super) lost: Lost,
     pub(super) planned: Planned<'a>,
 }
 
@@ -58,7 +61,7 @@ impl Item {
             | Self::EndUpload { repository, .. } => (Some(repository), None),
             Self::Mount { repository, from, .. } => (Some(repository), Some(from)),
             Self::Manifest(new) => (Some(&new.repository), None),
-            Self::Foreign { .. } | Self::Extra { .. } => (None, None),
+            Self::Lease { .. } | Self::Foreign { .. } | Self::Extra { .. } => (None, None),
         };
         first.into_iter().chain(second)
     }
@@ -74,6 +77,7 @@ impl Item {
             | Self::Extra { .. } => None,
             Self::Manifest(new) => Some((new.repository.as_str(), new.digest.to_string())),
             Self::Tag { repository, tag, .. } => Some((repository.as_str(), tag.to_string())),
+            Self::Lease { id } => Some(Core::lease_name(id)),
             // No repository has this name.
             Self::Foreign { name, .. } => Some(("\0", name.clone())),
         }
@@ -91,13 +95,17 @@ impl Item {
     pub(super) fn needs(&self) -> Vec<&Digest> {
         match self {
             Self::Hold { digest, .. } | Self::Mount { digest, .. } => vec![digest],
+            // A referrer is told whether its subject is here, which no collection may change meanwhile.
             Self::Manifest(new) => {
-                new.manifest.successors().iter().map(|child| &child.descriptor.digest).collect()
+                let children = new.manifest.successors().iter().map(|child| &child.descriptor.digest);
+                children.chain(new.manifest.subject().map(|subject| &subject.digest)).collect()
             }
             Self::Tag { target, .. } => target.iter().collect(),
-            Self::Remove { .. } | Self::EndUpload { .. } | Self::Foreign { .. } | Self::Extra { .. } => {
-                Vec::new()
-            }
+            Self::Remove { .. }
+            | Self::EndUpload { .. }
+            | Self::Lease { .. }
+            | Self::Foreign { .. }
+            | Self::Extra { .. } => Vec::new(),
         }
     }
 }
@@ -133,6 +141,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             removed: HashSet::new(),
             tags: HashMap::new(),
             bases: HashSet::new(),
+            lost: Lost::default(),
             planned: Planned {
                 rows,
                 committed: Committed::default(),
@@ -158,16 +167,19 @@ impl<'a, 'b> Plan<'a, 'b> {
                     self.added_manifests.insert((new.repository.clone(), new.digest));
                     (&new.repository, new.digest)
                 }
-                Item::Remove { repository, kind, digest } => {
+                Item::Remove { repository, kind, digest, .. } => {
                     self.removed.insert((repository.clone(), *kind, *digest));
                     continue;
                 }
-                Item::Tag { .. } | Item::EndUpload { .. } | Item::Foreign { .. } | Item::Extra { .. } => {
-                    continue;
-                }
+                Item::Tag { .. }
+                | Item::EndUpload { .. }
+                | Item::Lease { .. }
+                | Item::Foreign { .. }
+                | Item::Extra { .. } => continue,
             };
             self.added.insert((repository.clone(), digest));
         }
+        self.lease(&items)?;
         let (tags, others): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| matches!(item, Item::Tag { .. }));
         // What can be refused comes first: the rows of a manifest take a sequence number, and the engine's counter must not
@@ -178,7 +190,8 @@ impl<'a, 'b> Plan<'a, 'b> {
         if manifests().nth(1).is_some() {
             manifests().try_for_each(|new| self.check_successors(new))?;
         }
-        others.into_iter().try_for_each(|item| self.add(item))
+        others.into_iter().try_for_each(|item| self.add(item))?;
+        self.queue_lost()
     }
 
     fn add(&mut self, item: Item) -> Result<()> {
@@ -189,8 +202,12 @@ impl<'a, 'b> Plan<'a, 'b> {
             Item::Tag { repository, tag, target, expect, changed } => {
                 self.tag(repository, tag, target, expect, changed)
             }
-            Item::Remove { repository, kind, digest } => self.remove(&repository, kind, &digest),
             Item::EndUpload { repository, id } => self.end_upload(&repository, &id),
+            Item::Remove { repository, kind, digest, listed } => {
+                self.remove(&repository, kind, &digest, listed)
+            }
+            // All of them at the beginning.
+            Item::Lease { .. } => Ok(()),
             Item::Foreign { name, digest, json } => {
                 match json {
                     Some(json) => self.planned.rows.put_foreign(&name, &digest, &json),
@@ -300,6 +317,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         }
         for (child, roles) in roles {
             self.planned.rows.put_edge(id, &child, &new.digest, roles);
+            self.lost.refers(id, &new.digest, &child, roles);
         }
     }
 
@@ -321,7 +339,10 @@ impl<'a, 'b> Plan<'a, 'b> {
     /// The same bytes under another media type have other edges.
     fn delete_edges(&mut self, id: RepositoryId, digest: &Digest, known: &ManifestRecord) -> Result<()> {
         match self.core.parse_stored(&self.view, &known.media_type, digest) {
-            Ok(Some(old)) => Core::delete_edges(&mut self.planned.rows, &self.view, id, digest, known, &old),
+            Ok(Some(old)) => {
+                self.lost.orphans(id, &old);
+                Core::delete_edges(&mut self.planned.rows, &self.view, id, digest, known, &old)
+            }
             Ok(None) => Ok(()),
             // This push heals it; an edge too many keeps content, it does not lose any.
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
@@ -368,6 +389,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             let record = target.map(|target| TagRecord { target, changed: changed.time() });
             self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), record.as_ref());
             self.tell_tagged(&repository, &tag, previous, target);
+            self.lost.moved_tag(id, previous, target);
             self.tags.insert((id, tag.clone()), target);
             self.planned.view_changed = true;
         }
@@ -409,6 +431,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             return Ok(());
         }
         self.planned.rows.put_member(id, digest, manifest);
+        self.lost.joined(id, kind, digest);
         self.held.insert((id, kind, *digest));
         // What a sparse manifest lacks is published with it.
         if self.core.sparse.load(std::sync::atomic::Ordering::Relaxed) {

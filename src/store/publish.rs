@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use super::Core;
+use super::collect::Buried;
 use super::merge::{Absence, Base, IndexFile, is_held};
 use super::observe::{self, Start, Work};
 use super::repositories::untagged;
@@ -19,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Fingerprint, View, fact};
 use crate::oci::layout::{INDEX_FILE, REF_NAME};
 use crate::oci::{IndexWriter, LayoutName, RepositoryName, Tag, read_index};
+use crate::sys::fault::{self, Call};
 use crate::sys::{self, Dir, Exchanged, Stat, TempFile};
 
 /// Names whose base rows are put right under one set of locks.
@@ -48,6 +50,24 @@ impl Core {
 
     /// `merged` is the foreign file that was merged already, if it is still there.
     pub(super) fn publish_locked(&self, merged: &mut Option<Stat>) -> Result<()> {
+        let condemned = self.list_condemned()?;
+        self.publish_and_bury(merged, condemned).map(|_| ())
+    }
+
+    /// Files of what is condemned before the snapshot go after its view is there.
+    pub(super) fn publish_and_bury(
+        &self,
+        merged: &mut Option<Stat>,
+        condemned: Vec<Digest>,
+    ) -> Result<Buried> {
+        if fault::left_out(Call::PublishFirst, &self.root) {
+            self.bury(&condemned)?;
+        }
+        self.publish_view(merged)?;
+        self.bury(&condemned)
+    }
+
+    fn publish_view(&self, merged: &mut Option<Stat>) -> Result<()> {
         self.finish_interrupted()?;
         let file = self.merge_foreign(Absence::Report, merged)?;
         let changed = self.signals.take_view();

@@ -66,6 +66,11 @@ impl Signals {
         self.view.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether `index.json` is not what the store holds, as far as whoever changed that has said so.
+    pub(super) fn is_view_changed(&self) -> bool {
+        self.view.load(Ordering::Acquire)
+    }
+
     pub(super) fn view_changed(&self) {
         self.view.store(true, Ordering::Release);
         self.raise(&self.dirty);

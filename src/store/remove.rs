@@ -2,17 +2,24 @@
 //!
 //! A removal has its repository for itself, so nothing that it looks at can change before its rows are written.
 
-use super::batch::{Changed, Expect};
+use super::batch::{Changed, Expect, Listed};
+use super::lost::keeps;
 use super::plan::Plan;
 use super::repositories::untagged;
 use super::{Core, tags::stored_tag, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Kind, RepositoryId};
-use crate::oci::{RepositoryName, Role};
+use crate::metadata::{Kind, ManifestRecord, RepositoryId, fact};
+use crate::oci::RepositoryName;
 
 impl Plan<'_, '_> {
-    pub(super) fn remove(&mut self, repository: &RepositoryName, kind: Kind, digest: &Digest) -> Result<()> {
+    pub(super) fn remove(
+        &mut self,
+        repository: &RepositoryName,
+        kind: Kind,
+        digest: &Digest,
+        listed: Listed,
+    ) -> Result<()> {
         if self.added.contains(&(repository.clone(), *digest)) {
             return Err(Error::invalid(format!(
                 "a batch adds and removes the same content, repository={repository}, digest={digest}"
@@ -24,13 +31,17 @@ impl Plan<'_, '_> {
         }
         let other = if kind == Kind::Blob { Kind::Manifest } else { Kind::Blob };
         if !self.is_still(repository, id, other, digest)? {
-            self.check_unlisted(repository, id, digest)?;
+            match listed {
+                Listed::Refuse => self.check_unlisted(repository, id, digest)?,
+                Listed::Allow => self.make_sparse(repository, id, digest)?,
+            }
         }
         if kind == Kind::Manifest {
             self.remove_manifest(repository, id, digest)?;
             self.tell_deleted(repository, digest);
         }
         self.planned.rows.delete_member(id, kind, digest);
+        self.lost.left(id, kind, digest);
         // What a sparse manifest lacks is published with it.
         self.planned.view_changed = true;
         Ok(())
@@ -40,8 +51,7 @@ impl Plan<'_, '_> {
     fn check_unlisted(&self, repository: &RepositoryName, id: RepositoryId, digest: &Digest) -> Result<()> {
         let mut by = None;
         self.view.parents(id, digest, None, |parent, roles| {
-            let lists = roles & !(1 << Role::Subject.code()) != 0;
-            if lists && self.is_still(repository, id, Kind::Manifest, &parent)? {
+            if keeps(roles) && self.is_still(repository, id, Kind::Manifest, &parent)? {
                 by = Some(parent);
             }
             Ok(until(by.is_some()))
@@ -55,6 +65,30 @@ impl Plan<'_, '_> {
                 ),
             )),
         }
+    }
+
+    /// What refers to something that goes is from now on known to lack it. One that goes itself, or comes with the batch, says
+    /// so by itself.
+    fn make_sparse(&mut self, repository: &RepositoryName, id: RepositoryId, digest: &Digest) -> Result<()> {
+        let mut parents = Vec::new();
+        self.view.parents(id, digest, None, |parent, roles| {
+            if keeps(roles) && self.is_still(repository, id, Kind::Manifest, &parent)? {
+                parents.push(parent);
+            }
+            Ok(until(false))
+        })?;
+        for parent in parents {
+            let Some(record) = self.view.manifest(id, &parent)? else { continue };
+            if !record.sparse {
+                let record = ManifestRecord { sparse: true, ..record };
+                self.planned.rows.put_member(id, &parent, Some(&record));
+            }
+            if !self.planned.sparse {
+                self.planned.rows.put_flag(fact::SPARSE);
+                self.planned.sparse = true;
+            }
+        }
+        Ok(())
     }
 
     fn remove_manifest(
@@ -77,7 +111,11 @@ impl Plan<'_, '_> {
         // An older index.json of another tool must not bring it back.
         self.planned.rows.put_base(&untagged(digest), Some(digest));
         let Some(record) = self.view.manifest(id, digest)? else { return Ok(()) };
+        if self.has_referrers(id, digest)? {
+            self.lost.left_referrers(id, digest);
+        }
         if let Some(manifest) = self.core.parse_stored(&self.view, &record.media_type, digest)? {
+            self.lost.orphans(id, &manifest);
             Core::delete_edges(&mut self.planned.rows, &self.view, id, digest, &record, &manifest)?;
         }
         Ok(())

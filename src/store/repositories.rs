@@ -6,7 +6,7 @@ use super::locks::Need;
 use super::{Core, Page, Store, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{EventChange, Kind, ManifestRecord, RepositoryId, Rows, View};
+use crate::metadata::{Class, EventChange, Kind, ManifestRecord, Queued, RepositoryId, Rows, View};
 use crate::oci::{LayoutName, Manifest, RepositoryName};
 
 /// Rows of one deletion that are written as one.
@@ -105,6 +105,9 @@ impl Core {
 
     /// Removes the rows of a repository that nobody can find any more.
     fn clear_deleted(&self, id: RepositoryId) -> Result<()> {
+        let now = self.clock.wall();
+        // Other repositories may hold it, which a collection finds out.
+        let lost = |digest| Queued::new(Class::Content, now, RepositoryId(0), digest);
         let view = self.metadata.snapshot();
         let mut rows = self.metadata.rows();
         view.tags(id, None, |tag, target| {
@@ -121,11 +124,16 @@ impl Core {
                 Err(error) => return Err(error),
             }
             rows.delete_member(id, Kind::Manifest, &digest);
+            rows.put_queued(&lost(digest));
+            if let Some(since) = view.untagged_since(id, &digest)? {
+                rows.delete_untagged(id, &digest, since);
+            }
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
         view.blobs(id, None, |digest| {
             rows.delete_member(id, Kind::Blob, &digest);
+            rows.put_queued(&lost(digest));
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;

@@ -137,13 +137,15 @@ impl Repository {
         first(batch.commit()?.pushed).map(Some)
     }
 
-    /// What is known of a content or manifest, without touching its bytes.
+    /// What is known of a content or manifest, without touching its bytes. What is found stays for the grace of the store's
+    /// options, whatever is deleted meanwhile, so that who asked can rely on it.
     ///
     /// # Errors
     ///
     /// `Io`, `Corrupt`.
     pub fn stat(&self, digest: &Digest) -> Result<Option<Stat>> {
         let core = self.store.core();
+        let _held = core.answering(digest);
         let view = core.metadata.view();
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let manifest = view.manifest(id, digest)?;

@@ -224,7 +224,6 @@ impl Core {
     }
 
     /// What counts for a repository.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the collection that applies policies asks it"))]
     pub(super) fn retention_of(&self, view: &View<'_>, id: RepositoryId) -> Result<Retention> {
         match view.retention(id)? {
             Some(record) => Retention::of_record(record),

@@ -68,7 +68,11 @@ impl Repository {
     pub fn resolve_reference(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         match reference {
             Reference::Tag(tag) => self.resolve(tag),
-            Reference::Digest(digest) => self.describe(&self.store().core().metadata.view(), digest),
+            Reference::Digest(digest) => {
+                let core = self.store().core();
+                let _held = core.answering(digest);
+                self.describe(&core.metadata.view(), digest)
+            }
         }
     }
 

@@ -71,6 +71,16 @@ pub(crate) enum Call {
     PutPending,
     /// No call: putting down what the published view has of a name that changes.
     PutBase,
+    /// No call: the log has what was condemned before its file goes.
+    SyncCondemned,
+    /// No call: looking again whether condemned content is back before its file goes.
+    LookAgain,
+    /// No call: publishing before files go that the published view may reach.
+    PublishFirst,
+    /// No call: remembering what was pushed or asked for.
+    Touch,
+    /// No call: looking at the edges of a candidate of a collection under its stripe.
+    LookUnderStripe,
 }
 
 /// Fails when a test has armed a fault for this call below a directory that holds `path`.

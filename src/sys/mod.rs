@@ -19,7 +19,7 @@ mod temp;
 mod tree;
 
 pub(crate) use self::atomic::{overwrite, replace, sync_document};
-pub(crate) use self::clock::now;
+pub(crate) use self::clock::{Clock, now};
 pub(crate) use self::clone::{How, may_be_shared};
 pub(crate) use self::dir::{Dir, Exchanged, Stat, open_source};
 pub(crate) use self::growing::GrowingFile;

@@ -234,8 +234,18 @@ fn child_that_is_killed() {
     let Some(root) = std::env::var_os("ORLOP_TEST_KILLED") else { return };
     let round = usize::try_from(number("ORLOP_TEST_ROUND", 0)).unwrap();
     let seed = number("ORLOP_KILL_SEED", 1);
-    let store = Options::new().publish(Publish::Interval(Duration::from_millis(5))).open(&root).unwrap();
+    let options = Options::new().publish(Publish::Interval(Duration::from_millis(5))).grace(Duration::ZERO);
+    let store = options.open(&root).unwrap();
     thread::scope(|scope| {
+        if std::env::var_os("ORLOP_TEST_COLLECT").is_some() {
+            let store = &store;
+            scope.spawn(move || {
+                for step in 0.. {
+                    store.collector().items(1 + step % 40).run().unwrap();
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
         for worker in 0..WORKERS {
             let store = &store;
             scope.spawn(move || {
@@ -249,8 +259,12 @@ fn child_that_is_killed() {
 }
 
 /// Runs the child for a while; answers how many steps each worker was promised.
-fn killed(root: &Path, round: usize, seed: u64) -> [usize; WORKERS] {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+fn killed(root: &Path, round: usize, seed: u64, collect: bool) -> [usize; WORKERS] {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if collect {
+        command.env("ORLOP_TEST_COLLECT", "1");
+    }
+    let mut child = command
         .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
         .env("ORLOP_TEST_KILLED", root)
         .env("ORLOP_TEST_ROUND", round.to_string())
@@ -305,7 +319,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
     let mut models: [Model; WORKERS] = Default::default();
     let (mut steps, mut checkpoints) = (0, 0);
     for round in 0..usize::try_from(kills).unwrap() {
-        let done = killed(&dir.root(), round, seed);
+        let done = killed(&dir.root(), round, seed, false);
         // Before anybody mends anything, another tool finds nothing missing in what is published.
         Layout::sound(&dir.root());
         names_are_hashes(&dir.root());
@@ -353,4 +367,80 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
     }
     assert!(checkpoints > 0, "no checkpoint was made");
     assert!(steps > usize::try_from(kills).unwrap() * 4, "the child did next to nothing: {steps} steps");
+}
+
+/// Whether a repository is as it should be, after somebody collected there: what hangs on something is there, and what does not
+/// may be.
+fn fits(found: &Model, model: &Model, worker: usize) -> bool {
+    let mut needed = BTreeSet::new();
+    for which in 0..POOL {
+        let (artifact, statement, _) = artifacts(worker, which);
+        let is_there = |manifest: &Artifact| found.manifests.contains(&manifest.digest());
+        let is_needed = model.manifests.contains(&artifact.digest());
+        if is_needed && !(is_there(&artifact) && is_there(&statement)) {
+            return false;
+        }
+        for manifest in [artifact, statement] {
+            if found.manifests.contains(&manifest.digest()) {
+                needed.extend(manifest.parts.iter().map(|part| digest_of(part)));
+            }
+        }
+    }
+    found.tags == model.tags
+        && found.manifests.is_subset(&model.manifests)
+        && found.blobs.is_subset(&model.blobs)
+        && needed.is_subset(&found.blobs)
+}
+
+#[test]
+fn a_collection_beside_pushes_that_is_killed_at_any_moment_takes_garbage_only() {
+    let (kills, seed) = (number("ORLOP_KILLS", 40), number("ORLOP_KILL_SEED", 7));
+    let (dir, store) = fresh();
+    store.close().unwrap();
+    let mut models: [Model; WORKERS] = Default::default();
+    for round in 0..usize::try_from(kills).unwrap() {
+        let done = killed(&dir.root(), round, seed, true);
+        // Another tool finds nothing missing in what is published.
+        Layout::sound(&dir.root());
+        names_are_hashes(&dir.root());
+        for which in 0..2 {
+            let _ = fs::remove_dir_all(checkpoint_of(&dir.root(), which));
+        }
+        let _ = fs::remove_dir_all(dir.path("old"));
+        let store = options().open(dir.root()).unwrap();
+        assert_eq!(store.reports(), [], "round {round}");
+        for (worker, model) in models.iter_mut().enumerate() {
+            for step in 0..done[worker] {
+                *model = model.after(worker, step_of(seed, round, worker, step));
+            }
+            let under_way = step_of(seed, round, worker, done[worker]);
+            let found = Model::found(&store, worker);
+            let next = model.after(worker, under_way);
+            assert!(
+                fits(&found, model, worker) || fits(&found, &next, worker),
+                "round {round}: worker {worker} had {model:?}, was at {under_way:?}, and has {found:?}"
+            );
+            *model = found;
+        }
+        // Files of pushes that were killed before their rows came are harmless.
+        let report = store.verify().index(true).run().unwrap();
+        assert!(report.is_sound(), "round {round}: {:?}", report.findings);
+        store.close().unwrap();
+    }
+    let store = options().open(dir.root()).unwrap();
+    crate::collecting::collect(&store);
+    store.flush().unwrap();
+    let mut held = BTreeSet::new();
+    for worker in 0..WORKERS {
+        let found = Model::found(&store, worker);
+        held.extend(found.manifests.into_iter().chain(found.blobs));
+    }
+    let files = crate::collecting::files(&dir.root());
+    assert!(held.is_subset(&files), "what is held is on the disk");
+    for digest in files.difference(&held) {
+        assert_eq!(store.unscoped().stat(digest).unwrap(), None, "what nobody holds is not known");
+    }
+    let report = store.verify().index(true).run().unwrap();
+    assert!(report.is_sound() && report.unheld == 0, "{:?}", report.findings);
+    Layout::sound(&dir.root());
 }

@@ -13,6 +13,7 @@
 mod batch;
 mod bitrot;
 mod checkpoint;
+mod collecting;
 mod content;
 mod copying;
 mod crash;
@@ -21,6 +22,7 @@ mod events;
 mod foreign;
 mod graph;
 mod hostile;
+mod leases;
 mod manifests;
 mod observed;
 mod options;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
-use orlop::{ErrorKind, Options, Publish, ReadMode, Report, Store};
+use orlop::{Answers, ErrorKind, Options, Publish, ReadMode, Report, Store};
 
 use crate::args::{flag, option, value};
 use crate::error::{Exit, Failure};
@@ -59,7 +59,7 @@ impl WriteArgs {
 
     pub(crate) fn options(&self) -> Options {
         // One publication is enough: a verb closes the store as soon as it is done.
-        Options::new().publish(Publish::OnClose).lock_timeout(self.lock_timeout)
+        Options::new().publish(Publish::OnClose).answers(Answers::Local).lock_timeout(self.lock_timeout)
     }
 
     /// Opens something, once no other process holds it. The wait is cut into slices, so that a signal ends it; from now

@@ -2,3 +2,5 @@
 //! values and the ways to read and write them.
 
 pub(super) mod event;
+pub(super) mod lease;
+pub(super) mod queue;

@@ -14,6 +14,7 @@
 
 mod artifact;
 mod checkpoint;
+mod collecting;
 mod events;
 mod interrupted;
 mod model;

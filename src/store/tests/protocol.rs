@@ -32,6 +32,11 @@ struct Reader {
     exchanged: bool,
     bases: BTreeSet<String>,
     published: bool,
+    /// Content that was condemned, and of that what the log may not have yet.
+    condemned: BTreeSet<String>,
+    unsynced_condemned: BTreeSet<String>,
+    /// A tag went since `index.json` was published.
+    stale: bool,
 }
 
 impl Reader {
@@ -97,9 +102,29 @@ impl Reader {
             }
             Call::SyncRows => {
                 self.unsynced.clear();
+                self.unsynced_condemned.clear();
+            }
+            Call::Unlink => {
+                if let Some(digest) = digest_of(path) {
+                    return self.unlink(&digest);
+                }
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn unlink(&mut self, digest: &str) -> Result<(), String> {
+        if !self.condemned.contains(digest) {
+            return Err(format!("{digest} loses its file and nobody condemned it"));
+        }
+        if self.unsynced_condemned.contains(digest) {
+            return Err(format!("{digest} loses its file before the log knows"));
+        }
+        if self.stale {
+            return Err(format!("{digest} loses its file before an index.json without it is published"));
+        }
+        self.content.remove(digest);
         Ok(())
     }
 
@@ -144,6 +169,10 @@ impl Reader {
                         return Err(format!("upload {name} counts bytes before they are durable"));
                     }
                 }
+                "put tombstone" => {
+                    self.condemned.insert(name.to_owned());
+                    self.unsynced_condemned.insert(name.to_owned());
+                }
                 "put fact" if name == "pending" => self.pending = true,
                 "put fact" if name == "published" && (!self.pending || self.exchanged) => {
                     return Err("index.json counts as published before it is durable".into());
@@ -151,10 +180,12 @@ impl Reader {
                 "put fact" if name == "published" => {
                     self.pending = false;
                     self.published = true;
+                    self.stale = false;
                     self.bases.clear();
                 }
                 _ => {}
             }
+            self.stale |= what == "delete tag";
             if what == "delete journal" {
                 self.journal.remove(name);
             } else if what.starts_with("put") || what == "delete tag" {
@@ -281,6 +312,41 @@ fn upload(without: Option<Call>) -> Result<(), String> {
     Ok(())
 }
 
+/// Two artifacts go, one while `index.json` still has its name.
+fn collect(without: Option<Call>) -> Result<(), String> {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let recording = record(&root);
+    let options = Options::new().publish(Publish::OnClose).grace(std::time::Duration::ZERO);
+    let store = options.create(&root).unwrap();
+    let left_out = without.map(|call| arm(Fault::skip(call, &root).forever()));
+    let here = store.repository(&"r".parse().unwrap());
+    for (seed, flush) in [("published", true), ("at once", false)] {
+        let mut batch = store.batch();
+        let digest = Artifact::image(seed, &[100, 40_000]).add(&mut batch, &here).unwrap();
+        batch.tag(&here, &"t".parse().unwrap(), digest, Expect::Any);
+        batch.commit().unwrap();
+        recording.acknowledge();
+        store.flush().unwrap();
+        recording.acknowledge();
+        let mut batch = store.batch();
+        batch.delete_manifest(&here, &digest);
+        batch.commit().unwrap();
+        recording.acknowledge();
+        if flush {
+            store.flush().unwrap();
+            recording.acknowledge();
+        }
+        let report = store.collector().run().unwrap();
+        recording.acknowledge();
+        assert_eq!((report.contents, report.waiting), (4, 0), "{report:?}");
+    }
+    let reader = Reader::read(&recording.events(), &[])?;
+    assert_eq!(reader.condemned.len(), 8);
+    drop(left_out);
+    Ok(())
+}
+
 #[test]
 fn what_an_upload_session_acknowledges_is_durable() {
     upload(None).unwrap();
@@ -290,6 +356,18 @@ fn what_an_upload_session_acknowledges_is_durable() {
         (Call::SyncRows, "before the log is synced"),
     ] {
         let why = upload(Some(call)).expect_err(&format!("without {call:?} nobody notices"));
+        assert!(why.contains(words), "{call:?}: {why}");
+    }
+}
+
+#[test]
+fn files_go_last() {
+    collect(None).unwrap();
+    for (call, words) in [
+        (Call::SyncCondemned, "before the log knows"),
+        (Call::PublishFirst, "before an index.json without it is published"),
+    ] {
+        let why = collect(Some(call)).expect_err(&format!("without {call:?} nobody notices"));
         assert!(why.contains(words), "{call:?}: {why}");
     }
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -44,6 +45,8 @@ enum Start {
     Met,
     /// A store that was closed, and then another tool changed its `index.json`.
     Edited,
+    /// A store whose process was killed between the two phases of a collection.
+    Condemned,
 }
 
 /// One operation and what may become of it.
@@ -205,10 +208,34 @@ const OPERATIONS: &[Operation] = &[
         },
         ..on_open("close", |session| session.store.take().map_or(Ok(()), Store::close))
     },
+    Operation {
+        prepare: |session| {
+            remove_second(session)?;
+            session.store().flush()
+        },
+        either: true,
+        ..on_open("collect", collect)
+    },
+    Operation {
+        prepare: |session| {
+            session.store = None;
+            session.store = Some(closing().open(&session.root)?);
+            remove_second(session)
+        },
+        either: true,
+        ..on_open("collect and publish", collect)
+    },
+    on_open("lease", |session| {
+        let lease = session.store().lease(Duration::from_secs(3600), "swept")?;
+        lease.add(&[first().digest(), second().digest()])?;
+        lease.renew(Duration::from_secs(7200))?;
+        lease.release()
+    }),
     on_closed("create", Start::Nothing, |session| closing().create(&session.root).and_then(Store::close)),
     on_closed("adopt", Start::Layout, |session| closing().create(&session.root).and_then(Store::close)),
     on_closed("open", Start::Closed, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("recover", Start::Crashed, |session| closing().open(&session.root).and_then(Store::close)),
+    on_closed("bury", Start::Condemned, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("take in", Start::Edited, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
     on_closed("heal", Start::Damaged, |session| closing().open(&session.root).and_then(Store::close)),
@@ -240,6 +267,19 @@ fn checkpoint(session: &Session, copy: bool) -> Result<()> {
         fs::remove_dir_all(&place).unwrap();
     }
     session.store().checkpointer().copy(copy).run(place).map(|_| ())
+}
+
+/// Leaves a manifest's content to a collection, and a blob that nothing refers to.
+fn remove_second(session: &Session) -> Result<()> {
+    let here = session.repository();
+    here.push_bytes(noise("loose", 40_000))?;
+    let mut batch = session.store().batch();
+    batch.delete_manifest(&here, &second().digest());
+    batch.commit().map(|_| ())
+}
+
+fn collect(session: &mut Session) -> Result<()> {
+    session.store().collector().grace(Duration::ZERO).run().map(|_| ())
 }
 
 /// What another tool does to `index.json`.
@@ -356,6 +396,14 @@ impl Template {
                 template.log()[hole..hole + 4096].fill(0);
                 return template;
             }
+            return Self::take(root);
+        }
+        if start == Start::Condemned {
+            drop((here, store));
+            let session = Session { root: root.to_path_buf(), store: Some(options().open(root).unwrap()) };
+            remove_second(&session).unwrap();
+            let report = session.store().collector().grace(Duration::ZERO).run().unwrap();
+            assert!(report.waiting > 3, "{report:?}");
             return Self::take(root);
         }
         store.close().unwrap();
@@ -483,6 +531,13 @@ impl Sweep {
         let found = state(&store).map_err(|error| format!("cannot be read: {error}"))?;
         // Metadata that were made anew begin a new feed.
         events_agree(&store, !["rebuild", "heal", "met"].contains(&self.operation.name))?;
+        if ["collect", "bury", "lease"].iter().any(|name| self.operation.name.starts_with(name)) {
+            store.flush().map_err(|error| format!("cannot be flushed: {error}"))?;
+            let report = store.verify().index(true).run().map_err(|error| error.to_string())?;
+            if !report.findings.is_empty() {
+                return Err(format!("garbage is forgotten: {:?}", report.findings));
+            }
+        }
         store.close().map_err(|error| format!("cannot be closed: {error}"))?;
         check_files(root, Some(&found))?;
         Ok(Some(found))
@@ -672,10 +727,14 @@ sweeps! {
     checkpoint_by_links "checkpoint"
     checkpoint_by_copies "checkpoint by copies"
     close "close"
+    collect_alone "collect"
+    collect_and_publish "collect and publish"
+    lease "lease"
     create "create"
     adopt "adopt"
     open "open"
     recover "recover"
+    bury "bury"
     take_in "take in"
     rebuild "rebuild"
     heal "heal"

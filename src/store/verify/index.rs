@@ -1,18 +1,22 @@
 //! The metadata against themselves, the manifests and the files: a full mark, as the second opinion on what the store
 //! keeps up to date row by row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Finding, Flaw, Verifier, VerifyReport};
 use crate::blobs::Listed;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{GraphRow, Kind, ManifestRecord, RepositoryId, View};
+use crate::metadata::{Class, GraphRow, Kind, ManifestRecord, RepositoryId, View};
 use crate::oci::layout::INDEX_FILE;
 use crate::oci::{LayoutName, Manifest, RepositoryName, Role, read_index};
+use crate::store::lost::keeps;
 use crate::store::merge::IndexFile;
 use crate::store::repositories::stored_name;
 use crate::store::{Core, until};
+
+/// What nothing needs is compared with the queue in parts of this size.
+const ALONE: usize = 1 << 16;
 
 impl Verifier<'_> {
     /// Compares at one moment of the store; what changes meanwhile is not looked at.
@@ -30,6 +34,7 @@ impl Verifier<'_> {
             compare.blobs(*id)?;
             compare.tags(*id)?;
         }
+        compare.unqueued_blobs()?;
         compare.graph()?;
         compare.contents()?;
         compare.files()?;
@@ -180,16 +185,64 @@ impl Compare<'_> {
 
     fn contents(&mut self) -> Result<()> {
         let view = self.view;
+        let mut alone = HashSet::new();
         view.contents(|digest, _| {
             self.report.rows += 1;
-            let mut held = false;
+            let (mut held, mut any) = (false, false);
             view.holders(&digest, |id, _| {
+                any = true;
                 held = self.names.contains_key(&id);
                 Ok(until(held))
             })?;
             self.report.unheld += u64::from(!held);
+            if !any {
+                alone.insert((RepositoryId(0), digest));
+            }
+            self.unqueued(Class::Content, &mut alone, ALONE)?;
             Ok(until(false))
-        })
+        })?;
+        self.unqueued(Class::Content, &mut alone, 1)
+    }
+
+    /// Blobs that no manifest of their repository refers to wait for a collection.
+    fn unqueued_blobs(&mut self) -> Result<()> {
+        let view = self.view;
+        let mut alone = HashSet::new();
+        for id in self.names.keys() {
+            view.blobs(*id, None, |digest| {
+                let mut referred = false;
+                view.parents(*id, &digest, None, |_, roles| {
+                    referred = keeps(roles);
+                    Ok(until(referred))
+                })?;
+                if !referred {
+                    alone.insert((*id, digest));
+                }
+                self.unqueued(Class::Blob, &mut alone, ALONE)?;
+                Ok(until(false))
+            })?;
+        }
+        self.unqueued(Class::Blob, &mut alone, 1)
+    }
+
+    /// Of what nothing needs, if that is so many, reports what is not in the queue either: it would take space for ever.
+    fn unqueued(
+        &mut self,
+        class: Class,
+        alone: &mut HashSet<(RepositoryId, Digest)>,
+        most: usize,
+    ) -> Result<()> {
+        if alone.len() < most || self.core.ephemeral.is_some() {
+            return Ok(());
+        }
+        self.view.queued(class, None, u64::MAX, |row| {
+            alone.remove(&(row.id, row.digest));
+            Ok(until(alone.is_empty()))
+        })?;
+        for (id, digest) in alone.drain() {
+            self.fault(&digest, id, "nothing needs it and no collection will look at it");
+        }
+        Ok(())
     }
 
     /// Files that no row knows.
@@ -201,6 +254,8 @@ impl Compare<'_> {
                     Listed::Digest(digest) if self.core.metadata.view().content(&digest)?.is_some() => {
                         continue;
                     }
+                    // Its removal is under way.
+                    Listed::Digest(digest) if self.core.metadata.view().is_tombstone(&digest)? => continue,
                     Listed::Digest(digest) => (Some(digest), "a file that no metadata know".to_owned()),
                     Listed::Foreign(name) => {
                         let name = name.to_string_lossy().escape_debug().to_string();

@@ -35,6 +35,11 @@ impl<T> RwLock<T> {
     }
 
     /// As `parking_lot`'s.
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        self.0.try_read().ok()
+    }
+
+    /// As `parking_lot`'s.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().expect("a panic ends the schedule")
     }
