@@ -26,8 +26,8 @@ pub use store::{
     Flaw, Kept, Lease, LeaseEntry, LeaseId, LeftFile, Limits, Listed, NamedManifest, OnDamage, OpenReport,
     Options, Order, Page, PageToken, Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage,
     Repair, RepairReport, Report, Repository, Retention, Stat, Store, StoredManifest, TagChange, TagEntry,
-    Unreadable, Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier, Verify,
-    VerifyProgress, VerifyReport,
+    UnknownFiles, Unreadable, Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier,
+    Verify, VerifyProgress, VerifyReport,
 };
 
 /// What the fuzz targets need of the inside. In no build but theirs.

@@ -184,6 +184,12 @@ impl Blobs {
         }
     }
 
+    /// What has the name of the content, whatever it is.
+    pub(crate) fn stat(&self, digest: &Digest) -> Result<Option<sys::Stat>> {
+        let Some(dir) = self.dir(digest.algorithm())? else { return Ok(None) };
+        dir.stat(file_name(digest)).map_err(|error| Error::io("stat the content", &self.path(digest), error))
+    }
+
     /// Opens the content file; None when there is none. Anything but a regular file is `Corrupt`.
     pub(crate) fn open_file(&self, digest: &Digest) -> Result<Option<File>> {
         let Some(dir) = self.dir(digest.algorithm())? else { return Ok(None) };

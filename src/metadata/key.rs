@@ -161,6 +161,11 @@ pub(crate) fn holder(digest: &Digest, repository: RepositoryId, kind: Kind) -> V
     key
 }
 
+/// The edges to one child in all repositories.
+pub(crate) fn edges_anywhere(child: &Digest) -> Vec<u8> {
+    about(tag_byte::EDGE, child)
+}
+
 pub(crate) fn edges(child: &Digest, repository: RepositoryId) -> Vec<u8> {
     about_in(tag_byte::EDGE, child, repository)
 }

@@ -288,6 +288,16 @@ impl<'a> View<'a> {
         Ok(row.map(|row| row.first().copied().unwrap_or_default()))
     }
 
+    /// Whether a manifest of any repository refers to a digest, held or not.
+    pub(crate) fn is_referred_to(&self, digest: &Digest) -> Result<bool> {
+        let mut found = false;
+        self.scan(Family::Graph, &key::edges_anywhere(digest), None, |_, _| {
+            found = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
     /// Visits referrers with their positions. Orders other than insertion cost one more look-up each.
     pub(crate) fn referrers(
         &self,

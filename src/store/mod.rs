@@ -40,6 +40,7 @@ mod take_in;
 #[cfg(test)]
 mod tests;
 mod touched;
+mod unknown;
 mod unscoped;
 mod uploads;
 mod verify;
@@ -70,6 +71,7 @@ pub use self::repository::Repository;
 pub use self::retention::{Retention, Untagged};
 pub use self::submit::Commit;
 pub use self::tags::TagEntry;
+pub use self::unknown::UnknownFiles;
 pub use self::unscoped::Unscoped;
 pub use self::uploads::{Upload, UploadId, UploadOptions, UploadStatus};
 pub use self::verify::{Finding, Flaw, Verifier, VerifyProgress, VerifyReport};

@@ -37,6 +37,7 @@ mod repositories;
 mod retention;
 mod support;
 mod tags;
+mod unknown;
 mod uploads;
 mod verifying;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
