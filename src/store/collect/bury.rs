@@ -13,6 +13,8 @@ use crate::sys::fault::{self, Call};
 
 /// Files taken away under one set of stripes.
 const GROUP: usize = 64;
+/// Files taken away before their directories are synced.
+const SYNCED: usize = 64 * GROUP;
 /// Tombstones that are looked at with one publish.
 const MOST: usize = 1 << 16;
 
@@ -64,10 +66,21 @@ impl Core {
         if self.durable() && !fault::left_out(Call::SyncCondemned, &self.root) {
             self.metadata.sync().map_err(|error| self.poison(error))?;
         }
-        for group in condemned.chunks(GROUP) {
-            // A checkpoint gives files further names, and may take its time.
-            let Some(_unlinking) = self.locks.unlinking() else { break };
-            self.bury_group(group, &mut buried)?;
+        for part in condemned.chunks(SYNCED) {
+            let mut gone = Vec::with_capacity(part.len());
+            let mut stopped = false;
+            for group in part.chunks(GROUP) {
+                // A checkpoint gives files further names, and may take its time.
+                let Some(_unlinking) = self.locks.unlinking() else {
+                    stopped = true;
+                    break;
+                };
+                self.bury_group(group, &mut gone, &mut buried)?;
+            }
+            self.forget(&gone)?;
+            if stopped {
+                break;
+            }
         }
         if self.condemned()?.is_empty() {
             self.condemned.store(false, Ordering::Release);
@@ -79,38 +92,40 @@ impl Core {
         Ok(buried)
     }
 
-    fn bury_group(&self, group: &[Digest], buried: &mut Buried) -> Result<()> {
-        let mut gone = Vec::with_capacity(group.len());
-        let mut algorithms: Vec<Algorithm> = Vec::new();
-        {
-            let _held = self.locks.content(group.iter().map(|digest| (digest, Need::Exclusive)));
-            let view = self.metadata.view();
-            for digest in group {
-                if !view.is_tombstone(digest)? {
-                    continue;
+    fn bury_group(&self, group: &[Digest], gone: &mut Vec<Digest>, buried: &mut Buried) -> Result<()> {
+        let _held = self.locks.content(group.iter().map(|digest| (digest, Need::Exclusive)));
+        let view = self.metadata.view();
+        for digest in group {
+            if !view.is_tombstone(digest)? {
+                continue;
+            }
+            let back = view.content(digest)?.is_some() && !fault::left_out(Call::LookAgain, &self.root);
+            match if back { Ok(false) } else { self.blobs.remove(digest) } {
+                Ok(removed) => {
+                    gone.push(*digest);
+                    buried.files += u64::from(removed);
                 }
-                let back = view.content(digest)?.is_some() && !fault::left_out(Call::LookAgain, &self.root);
-                match if back { Ok(false) } else { self.blobs.remove(digest) } {
-                    Ok(removed) => {
-                        gone.push(*digest);
-                        buried.files += u64::from(removed);
-                        if !algorithms.contains(&digest.algorithm()) {
-                            algorithms.push(digest.algorithm());
-                        }
-                    }
-                    Err(error) if buried.failed.len() < KEPT => {
-                        let reason = crate::store::rebuild::chain(&error);
-                        buried.failed.push(LeftFile { digest: *digest, reason });
-                    }
-                    Err(_) => {}
+                Err(error) if buried.failed.len() < KEPT => {
+                    let reason = crate::store::rebuild::chain(&error);
+                    buried.failed.push(LeftFile { digest: *digest, reason });
                 }
+                Err(_) => {}
             }
         }
+        Ok(())
+    }
+
+    /// The tombstones of files that are gone have done their duty once that is on the disk. Nothing is condemned meanwhile:
+    /// whoever does that waits for the publisher.
+    fn forget(&self, gone: &[Digest]) -> Result<()> {
         if self.durable() {
+            let mut algorithms: Vec<Algorithm> = gone.iter().map(Digest::algorithm).collect();
+            algorithms.sort_unstable();
+            algorithms.dedup();
             self.blobs.sync_dirs(&algorithms).map_err(|error| self.poison(error))?;
         }
         let mut rows = self.metadata.rows();
-        for digest in &gone {
+        for digest in gone {
             rows.delete_tombstone(digest);
         }
         // Not synced: a tombstone that comes back finds its file gone, or its content back.
