@@ -199,7 +199,6 @@ impl Newest {
 
 impl Core {
     /// Visits the tags that a policy lets go, with what they name; in byte order.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the collection that applies policies asks it"))]
     pub(super) fn surplus_tags(
         &self,
         view: &View<'_>,

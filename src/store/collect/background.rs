@@ -116,7 +116,7 @@ fn step(core: &Core, run: &mut Option<Run>) -> Result<bool> {
         Some(run) => run,
         None => Run::begin(core, grace, false)?,
     };
-    let report = now.step(core, STEP)?;
+    let report = now.step(core, STEP, None)?;
     *run = Some(now);
     Ok(report.complete)
 }

@@ -245,9 +245,9 @@ impl Judge<'_, '_> {
             return Ok(Verdict::Settled);
         };
         let mut tagged = false;
-        self.view.tags_of(id, &digest, |_| {
-            tagged = true;
-            Ok(until(true))
+        self.view.tags_of(id, &digest, |tag| {
+            tagged = self.gone.tags.is_empty() || !self.gone.tags.contains(&(id, tag.to_owned()));
+            Ok(until(tagged))
         })?;
         if tagged || self.is_referred(id, &digest)? {
             return Ok(Verdict::Settled);

@@ -9,6 +9,7 @@ mod background;
 mod bury;
 mod foreign;
 mod judge;
+mod policy;
 mod run;
 mod work;
 
@@ -20,6 +21,7 @@ pub use self::background::Collect;
 pub(super) use self::bury::Buried;
 use self::run::Run;
 use super::Store;
+use super::retention::Retention;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::RepositoryName;
@@ -69,6 +71,8 @@ pub struct LeftFile {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Collection {
+    /// Tags removed, because the policy of their repository keeps so many only.
+    pub tags: u64,
     /// Manifests removed, counted in each repository that held them.
     pub manifests: u64,
     /// Blobs removed, counted in each repository that held them.
@@ -97,9 +101,10 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Adds what a later step did.
-    fn add(&mut self, step: Self) {
+    /// Adds what a later step of the same collection did.
+    pub fn add(&mut self, step: Self) {
         let Self {
+            tags,
             manifests,
             blobs,
             contents,
@@ -113,6 +118,7 @@ impl Collection {
             wait,
             complete,
         } = step;
+        self.tags += tags;
         self.manifests += manifests;
         self.blobs += blobs;
         self.contents += contents;
@@ -140,8 +146,8 @@ impl fmt::Display for Collection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} manifests, {} blobs, {} contents with {} bytes",
-            self.manifests, self.blobs, self.contents, self.bytes
+            "{} tags, {} manifests, {} blobs, {} contents with {} bytes",
+            self.tags, self.manifests, self.blobs, self.contents, self.bytes
         )
     }
 }
@@ -176,6 +182,7 @@ pub struct Collector<'a> {
     grace: Duration,
     budget: Budget,
     dry_run: bool,
+    change: Option<policy::Change<'a>>,
     run: Option<Run>,
 }
 
@@ -185,15 +192,22 @@ const TIME: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Removes what nobody needs any more: blobs that no manifest of their repository refers to, referrers whose subject was
-    /// removed, untagged manifests if the policy says so, and content that nobody holds. The work is proportional to what
+    /// removed, tags and untagged manifests if the policy of their repository says so, and content that nobody holds. The work is proportional to what
     /// is removed, and everything else goes on meanwhile.
     pub fn collector(&self) -> Collector<'_> {
         let budget = Budget { items: ITEMS, time: TIME };
-        Collector { store: self, grace: self.core().options.grace, budget, dry_run: false, run: None }
+        Collector {
+            store: self,
+            grace: self.core().options.grace,
+            budget,
+            dry_run: false,
+            change: None,
+            run: None,
+        }
     }
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
     /// What came, was asked for, or lost its last name within this time stays. The grace of the store's options by
     /// default, and at most that, since nothing is remembered for longer. With zero, nothing protects what nobody names or leases:
     /// only for when nobody pushes.
@@ -217,6 +231,13 @@ impl Collector<'_> {
     /// Only says what it would do, all of it, and changes nothing.
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// Has `change` say what this collection does otherwise than the policy of each repository, its own or that of the
+    /// store's options.
+    pub fn retention(mut self, change: impl Fn(&RepositoryName, &mut Retention) + 'a) -> Self {
+        self.change = Some(Box::new(change));
         self
     }
 
@@ -264,7 +285,7 @@ impl Collector<'_> {
             Some(run) => run,
             None => Run::begin(core, self.grace, self.dry_run)?,
         };
-        let report = run.step(core, self.budget)?;
+        let report = run.step(core, self.budget, self.change.as_ref())?;
         if !report.complete {
             self.run = Some(run);
         }

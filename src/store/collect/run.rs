@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::judge::Terms;
+use super::policy::Change;
 use super::work::{Candidate, Gone, Task, What, Why};
 use super::{Budget, Collection};
 use crate::digest::Digest;
@@ -23,6 +24,7 @@ const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where a pass over the queue has come.
 #[derive(Clone, Copy, Debug)]
 enum At {
+    Tags,
     Queue(Class, Option<Queued>),
     Untagged(Option<RepositoryId>, Option<(u64, Digest)>),
     End,
@@ -52,16 +54,21 @@ impl Run {
             leases = core.end_leases(false)?;
             core.correct_times(now)?;
         }
-        let at = At::Queue(Class::Manifest, None);
+        let at = At::Tags;
         Ok(Self { cutoff, grace, dry_run, foreign: None, at, removed: 0, gone: Gone::default(), leases })
     }
 
-    pub(super) fn step(&mut self, core: &Core, budget: Budget) -> Result<Collection> {
+    pub(super) fn step(
+        &mut self,
+        core: &Core,
+        budget: Budget,
+        change: Option<&Change<'_>>,
+    ) -> Result<Collection> {
         let mut report = Collection { leases: std::mem::take(&mut self.leases), ..Collection::default() };
         if self.dry_run {
-            self.try_all(core, &mut report)?;
+            self.try_all(core, change, &mut report)?;
         } else {
-            self.work(core, budget, &mut report)?;
+            self.work(core, budget, change, &mut report)?;
             core.bury_condemned(&mut report)?;
         }
         if report.complete {
@@ -70,11 +77,23 @@ impl Run {
         Ok(report)
     }
 
-    fn work(&mut self, core: &Core, budget: Budget, report: &mut Collection) -> Result<()> {
+    fn work(
+        &mut self,
+        core: &Core,
+        budget: Budget,
+        change: Option<&Change<'_>>,
+        report: &mut Collection,
+    ) -> Result<()> {
+        if matches!(self.at, At::Tags) {
+            core.drop_tags(change, report)?;
+            // What they named may be due at once.
+            self.cutoff = self.cutoff.max(self.due(core));
+            self.at = At::Queue(Class::Manifest, None);
+        }
         let end = core.clock.elapsed().saturating_add(budget.time);
         let mut left = budget.items;
         loop {
-            let group = self.next_group(core, left)?;
+            let group = self.next_group(core, left, change)?;
             left = left.saturating_sub(group.len() as u64);
             self.group(core, group, report)?;
             if matches!(self.at, At::End) {
@@ -92,7 +111,7 @@ impl Run {
     }
 
     /// The next tasks, and where to go on behind them.
-    fn next_group(&mut self, core: &Core, left: u64) -> Result<Vec<Task>> {
+    fn next_group(&mut self, core: &Core, left: u64, change: Option<&Change<'_>>) -> Result<Vec<Task>> {
         let most = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, GROUP);
         let view = core.metadata.view();
         let mut tasks = Vec::new();
@@ -117,7 +136,7 @@ impl Run {
             At::Untagged(id, after) => {
                 let mut last = None;
                 if let Some(id) = id
-                    && let Some(until_then) = self.untagged_until(core, id)?
+                    && let Some(until_then) = self.untagged_until(core, id, change)?
                 {
                     view.untagged(id, after, until_then, |since, digest| {
                         last = Some((since, digest));
@@ -134,14 +153,19 @@ impl Run {
                     },
                 }
             }
-            At::End => At::End,
+            At::Tags | At::End => At::End,
         };
         Ok(tasks)
     }
 
     /// Up to when an untagged manifest must have been so to go. None where all stay.
-    fn untagged_until(&self, core: &Core, id: RepositoryId) -> Result<Option<u64>> {
-        match core.retention_of(&core.metadata.view(), id)?.untagged {
+    fn untagged_until(
+        &self,
+        core: &Core,
+        id: RepositoryId,
+        change: Option<&Change<'_>>,
+    ) -> Result<Option<u64>> {
+        match core.retention_now(&core.metadata.view(), id, change)?.untagged {
             Untagged::Keep => Ok(None),
             Untagged::ExpireAfter(after) => {
                 let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -236,16 +260,35 @@ impl Run {
     }
 
     /// All of it without a change: what would follow is kept in memory.
-    fn try_all(&mut self, core: &Core, report: &mut Collection) -> Result<()> {
-        while !matches!(self.at, At::End) {
-            let mut waiting: VecDeque<Task> = self.next_group(core, u64::MAX)?.into();
-            while !waiting.is_empty() {
-                let group = waiting.drain(..waiting.len().min(GROUP)).collect();
-                waiting.extend(self.group(core, group, report)?);
+    fn try_all(&mut self, core: &Core, change: Option<&Change<'_>>, report: &mut Collection) -> Result<()> {
+        if matches!(self.at, At::Tags) {
+            let tasks = core.try_tags(change, &mut self.gone, report)?;
+            self.at = At::Queue(Class::Manifest, None);
+            // With a grace they would wait for its end.
+            if self.grace.is_zero() {
+                self.try_these(core, tasks, report)?;
             }
+        }
+        while !matches!(self.at, At::End) {
+            let tasks = self.next_group(core, u64::MAX, change)?;
+            self.try_these(core, tasks, report)?;
         }
         report.complete = true;
         Ok(())
+    }
+
+    fn try_these(&mut self, core: &Core, tasks: Vec<Task>, report: &mut Collection) -> Result<()> {
+        let mut waiting: VecDeque<Task> = tasks.into();
+        while !waiting.is_empty() {
+            let group = waiting.drain(..waiting.len().min(GROUP)).collect();
+            waiting.extend(self.group(core, group, report)?);
+        }
+        Ok(())
+    }
+
+    /// Since when something must have waited to be due now.
+    fn due(&self, core: &Core) -> u64 {
+        core.clock.wall().saturating_sub(u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) enum Task {
 /// What was removed and the rows may not say yet: by the group that is being planned, or by a dry run so far.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
+    pub(super) tags: HashSet<(RepositoryId, String)>,
     pub(super) members: HashSet<(RepositoryId, Kind, Digest)>,
     pub(super) contents: HashSet<Digest>,
     /// What was counted as kept in this run; the queue may ask for it more than once.
