@@ -23,6 +23,7 @@ mod references;
 mod support;
 mod tree;
 mod verbs_blob;
+mod verbs_gc;
 mod verbs_manifest;
 mod verbs_names;
 mod verbs_rm;

@@ -23,10 +23,12 @@ mod discover;
 mod entry_path;
 mod error;
 mod fileref;
+mod gc;
 mod generate;
 mod init;
 mod inspect;
 mod interrupt;
+mod lease;
 mod loose;
 mod ls;
 mod manifest;
@@ -72,7 +74,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
-    ("Layouts", &["init", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Layouts", &["init", "gc", "lease", "verify", "repair", "rebuild", "checkpoint"]),
 ];
 
 fn command() -> Command {
@@ -147,6 +149,8 @@ fn ungrouped() -> Command {
             verify::command(),
             repair::command(),
             rebuild::command(),
+            gc::command(),
+            lease::command(),
             checkpoint::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -207,6 +211,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "repair" => repair::run(&repair::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
+        "gc" => gc::run(&gc::Args::of(matches), &output),
+        "lease" => lease::run(matches, &output),
         "completion" => generate::completion(matches, command()),
         "man" => generate::man(matches, command(), &output),
         other => Err(Failure::usage(format!("unknown verb, verb={other}"))),

@@ -15,6 +15,9 @@ use crate::reference::{Target, UNPACK, is_archive};
 /// How many findings of one kind are printed.
 const NOTES: usize = 10;
 
+/// For how long stores leave alone what came or lost its last name.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// How long the lock is waited for before signals are looked at.
 const SLICE: Duration = Duration::from_millis(200);
 
@@ -23,6 +26,8 @@ const SLICE: Duration = Duration::from_millis(200);
 pub(crate) struct WriteArgs {
     lock_timeout: Duration,
     plain: bool,
+    /// How long what came or lost its last name is left alone, if longer than usual.
+    grace: Option<Duration>,
 }
 
 /// A store that is written to. Its remarks are printed as they come up.
@@ -54,12 +59,24 @@ impl WriteArgs {
         Self {
             lock_timeout: value(matches, "lock-timeout").unwrap_or_default(),
             plain: matches.try_get_one("plain").ok().flatten().copied().unwrap_or_default(),
+            grace: None,
         }
+    }
+
+    /// Opens stores that leave alone what came or lost its last name for at least so long.
+    pub(crate) fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace).filter(|grace| *grace > DAY);
+        self
     }
 
     pub(crate) fn options(&self) -> Options {
         // One publication is enough: a verb closes the store as soon as it is done.
-        Options::new().publish(Publish::OnClose).answers(Answers::Local).lock_timeout(self.lock_timeout)
+        let options = Options::new().publish(Publish::OnClose).answers(Answers::Local);
+        let options = options.lock_timeout(self.lock_timeout);
+        match self.grace {
+            Some(grace) => options.grace(grace),
+            None => options,
+        }
     }
 
     /// Opens something, once no other process holds it. The wait is cut into slices, so that a signal ends it; from now
@@ -262,17 +279,19 @@ fn no_layout_hint(failure: Failure, target: &Target) -> Failure {
     failure.with_hint(format!("`orlop push {0}:TAG FILE` or `orlop init {0}` makes one", target.layout()))
 }
 
-/// Seconds, or a number with `ms`, `s`, `m` or `h`.
-fn duration(text: &str) -> Result<Duration, String> {
+/// Seconds, or a number with `ms`, `s`, `m`, `h` or `d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "not a number with ms, s, m or h behind it".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "not a number with ms, s, m, h or d behind it".to_owned())?;
     let unit = text.get(digits.len()..).unwrap_or_default();
     let seconds = match unit {
         "ms" => return Ok(Duration::from_millis(number)),
         "" | "s" => Some(number),
         "m" => number.checked_mul(60),
         "h" => number.checked_mul(3600),
-        _ => return Err(format!("unknown unit {unit}: use ms, s, m or h")),
+        "d" => number.checked_mul(86_400),
+        _ => return Err(format!("unknown unit {unit}: use ms, s, m, h or d")),
     };
     seconds.map(Duration::from_secs).ok_or_else(|| "too long".into())
 }
@@ -296,12 +315,18 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in
-            [("0", 0), ("30", 30_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("7ms", 7)]
-        {
+        for (text, millis) in [
+            ("0", 0),
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("7ms", 7),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "-1", "1.5s", "1d", "5 m", "18446744073709551615h"] {
+        for text in ["", "s", "-1", "1.5s", "1w", "5 m", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
