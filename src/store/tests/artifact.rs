@@ -69,7 +69,7 @@ impl Artifact {
     }
 }
 
-fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": Algorithm::Sha256.digest(bytes).to_string(), "size": bytes.len() })
 }
 

@@ -21,6 +21,7 @@ mod model;
 mod plain;
 mod powercut;
 mod protocol;
+mod soak;
 mod state;
 #[expect(dead_code, reason = "the tests from outside use the rest")]
 #[path = "../../../tests/store/support.rs"]

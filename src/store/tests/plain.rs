@@ -12,7 +12,8 @@ use sha2::Digest as _;
 pub(super) struct Plain {
     /// Names of `index.json` with what they name.
     pub(super) names: BTreeMap<String, String>,
-    reached: BTreeSet<String>,
+    /// Every digest that was followed.
+    pub(super) reached: BTreeSet<String>,
     /// Encoded digests that are not looked at.
     except: BTreeSet<String>,
 }
@@ -64,9 +65,14 @@ impl Plain {
         if hash(&bytes) != encoded {
             return Err(format!("{digest} is not what it is called"));
         }
-        let is_manifest =
-            descriptor["mediaType"].as_str().is_some_and(|kind| kind.contains(".image.manifest"));
-        if is_manifest {
+        let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+        if kind.contains(".image.index") {
+            let body: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{digest}: {error}"))?;
+            for manifest in body["manifests"].as_array().into_iter().flatten() {
+                self.reach(root, manifest)?;
+            }
+        }
+        if kind.contains(".image.manifest") {
             let body: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{digest}: {error}"))?;
             self.reach(root, &body["config"])?;
             for layer in body["layers"].as_array().into_iter().flatten() {
@@ -75,6 +81,11 @@ impl Plain {
         }
         Ok(())
     }
+}
+
+/// Reads what one entry of an `index.json` reaches.
+pub(super) fn reach_one(root: &Path, entry: &Value) -> Result<(), String> {
+    Plain::default().reach(root, entry)
 }
 
 /// Hashes every file under `blobs/sha256`, those in `except` left out; the error names the first that is not what it is
