@@ -1,6 +1,7 @@
 //! The phases, each a file: what is measured, beside what, with which goal.
 
 mod burst;
+mod collect;
 mod map;
 mod mixed;
 mod open;
@@ -22,7 +23,7 @@ use crate::report::{Goal, Line};
 type Phase = fn(&Run, &Reporter) -> Outcome<()>;
 
 /// Name, program, and whether its peak of anonymous memory counts for the goal.
-const PHASES: [(&str, Phase, bool); 9] = [
+const PHASES: [(&str, Phase, bool); 10] = [
     ("open", open::run, true),
     ("put", put::run, true),
     ("burst", burst::run, true),
@@ -32,6 +33,7 @@ const PHASES: [(&str, Phase, bool); 9] = [
     ("map", map::run, false),
     ("submit", submit::run, true),
     ("mixed", mixed::run, true),
+    ("collect", collect::run, false),
 ];
 /// The phase that runs the others once more for their memory.
 const MEMORY: &str = "memory";
