@@ -163,7 +163,8 @@ impl Core {
             Ok(()) => self.verified.remember(digest),
             Err(error) => {
                 if error.kind() == ErrorKind::Corrupt && self.check_writable().is_ok() {
-                    self.condemn(digest, true, false)?;
+                    // Damage that cannot be put down is damage all the same.
+                    let _ = self.condemn(digest, true, false);
                 }
                 return Err(error);
             }
@@ -172,13 +173,22 @@ impl Core {
     }
 
     /// Looks at damage once more with the content to itself, unless that could not be read at all, and puts it down; what is
-    /// still damaged goes to quarantine if it is to. None: it is healed or gone by now.
+    /// still damaged goes to quarantine if it is to. None: it is whole, healed or gone by now, and no mark of damage stays.
     pub(super) fn condemn(&self, digest: &Digest, look: bool, quarantine: bool) -> Result<Option<bool>> {
-        let _unlinking = quarantine.then(|| self.locks.unlinking());
+        // While a checkpoint gives files further names, damage stays where it is.
+        let unlinking = quarantine.then(|| self.locks.unlinking()).flatten();
+        let quarantine = unlinking.is_some();
         let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
         let view = self.metadata.view();
         let Some(record) = view.content(digest)? else { return Ok(None) };
         if look && self.is_sound(&view, digest, &record)? {
+            if record.damaged {
+                // It could not be read for a while.
+                let mut rows = self.metadata.rows();
+                rows.put_content(digest, &ContentRecord { damaged: false, ..record });
+                // Not synced: a mark that comes back is looked at again.
+                self.write_unsynced(rows)?;
+            }
             return Ok(None);
         }
         if !record.damaged {

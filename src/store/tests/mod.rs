@@ -28,3 +28,4 @@ mod state;
 mod support;
 mod sweep;
 mod uploads;
+mod verifying;

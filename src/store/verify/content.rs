@@ -173,12 +173,17 @@ impl Core {
             Err(error) => return Err(error),
         }
         if !read_data {
-            // What was found to be damaged stays so until it is healed.
+            // What was found to be damaged is looked at again.
             return Ok(record.damaged.then(|| (Flaw::Bytes, "found earlier".to_owned())));
         }
         match hash(&self.blobs, digest, record.size, pace) {
             Ok(None) => Ok(None),
-            Ok(Some(found)) if found == *digest => Ok(None),
+            Ok(Some(found)) if found == *digest => {
+                if record.damaged && self.check_writable().is_ok() {
+                    self.condemn(digest, true, false)?;
+                }
+                Ok(None)
+            }
             Ok(Some(found)) => Ok(Some((Flaw::Bytes, format!("found={found}")))),
             Err(error) => match error.kind() {
                 ErrorKind::Corrupt => Ok(Some((Flaw::Size, "it changed while it was read".to_owned()))),
@@ -204,7 +209,8 @@ impl Core {
             repositories: self.repositories_of(&view, digest)?,
             quarantined: false,
         };
-        if self.read_only {
+        // Nor is anything written after a failed sync.
+        if self.check_writable().is_err() {
             return Ok(Some(finding));
         }
         // What cannot be read now may be read another day, so it stays where it is.
@@ -251,6 +257,6 @@ fn hash(
     }
 }
 
-fn cause(error: &Error) -> String {
+pub(super) fn cause(error: &Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::content::cause;
 use super::{Finding, Flaw, Verifier, VerifyReport};
 use crate::blobs::Listed;
 use crate::digest::{Algorithm, Digest};
@@ -285,7 +286,7 @@ impl Compare<'_> {
             }
             return Ok(());
         };
-        let mut missing = Vec::new();
+        let (mut missing, mut unreadable) = (Vec::new(), Vec::new());
         let read = read_index(file, &mut |entry| {
             let name = match entry.name() {
                 Some(LayoutName::Tag(repository, tag)) => LayoutName::of(&repository, &tag),
@@ -293,16 +294,28 @@ impl Compare<'_> {
                 None => "-".to_owned(),
             };
             // Other tools may name what nobody can store; that is theirs.
-            if let Ok(digest) = entry.digest.parse::<Digest>()
-                && core.blobs.stat_size(&digest).ok().flatten().is_none()
-                && core.metadata.view().journal_id(&digest)?.is_none()
-            {
-                missing.push((digest, name));
+            let Ok(digest) = entry.digest.parse::<Digest>() else { return Ok(()) };
+            match core.blobs.stat_size(&digest) {
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == ErrorKind::Io => unreadable.push((digest, cause(&error))),
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                Ok(None) | Err(_) if core.metadata.view().journal_id(&digest)?.is_some() => {}
+                Ok(None) | Err(_) => missing.push((digest, name)),
             }
             Ok(())
         });
         for (digest, name) in missing {
             self.fault_published(Some(digest), format!("it names what is not there, name={name}"));
+        }
+        // Not known to be missing.
+        for (digest, detail) in unreadable {
+            self.report.add(Finding {
+                digest: Some(digest),
+                flaw: Flaw::Unreadable,
+                detail,
+                repositories: Vec::new(),
+                quarantined: false,
+            });
         }
         match read {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
