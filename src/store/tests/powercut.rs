@@ -141,11 +141,13 @@ impl Workload {
             6 | 16 => self.attach(),
             7 => self.move_tag(),
             8 => self.edit_while_open(),
-            2 => self.collect(),
             10 => self.push("full", &[30_000; 12]),
             11 => self.loose(),
             12 => self.remove_tag(),
-            13 => self.remove_manifest(),
+            13 => {
+                self.remove_manifest();
+                self.collect();
+            }
             14 => self.reopen(),
             15 => {
                 self.end_upload();
