@@ -28,7 +28,7 @@ pub(in crate::store) struct Buried {
 impl Core {
     /// Whether an earlier process left condemned content, whose files go with the next publish.
     pub(in crate::store) fn find_condemned(&self) -> Result<()> {
-        if !self.condemned()?.is_empty() {
+        if self.is_any_condemned()? {
             self.condemned.store(true, Ordering::Release);
             self.signals.committed(false, false);
         }
@@ -44,6 +44,15 @@ impl Core {
         // Who removed what held it may just be about to say that `index.json` has changed.
         drop(self.settling.lock());
         Ok(condemned)
+    }
+
+    fn is_any_condemned(&self) -> Result<bool> {
+        let mut any = false;
+        self.metadata.view().tombstones(None, |_| {
+            any = true;
+            Ok(until(any))
+        })?;
+        Ok(any)
     }
 
     fn condemned(&self) -> Result<Vec<Digest>> {
@@ -82,10 +91,10 @@ impl Core {
                 break;
             }
         }
-        if self.condemned()?.is_empty() {
+        if !self.is_any_condemned()? {
             self.condemned.store(false, Ordering::Release);
             // Content that was condemned since then says so after it.
-            if !self.condemned()?.is_empty() {
+            if self.is_any_condemned()? {
                 self.condemned.store(true, Ordering::Release);
             }
         }
