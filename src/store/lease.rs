@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +11,8 @@ use super::batch::{Batch, Item};
 use super::locks::Need;
 use super::plan::Plan;
 use super::retention::time_of;
-use super::{Core, Page, Store, until};
-use crate::digest::{Digest, excerpt};
+use super::{Core, Page, Store, id, until};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{LeaseKey, LeaseRecord, Rows, View};
 
@@ -25,6 +24,9 @@ const MAX_LABEL: usize = 1024;
 
 /// Longer than this is for a tag.
 const MAX_TIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// As errors call it.
+const WHAT: &str = "a lease";
 
 /// Under which name in no repository a lease is locked.
 const NAME: &str = "\0lease";
@@ -88,16 +90,6 @@ pub(super) struct Leases {
 }
 
 impl LeaseId {
-    fn random() -> Self {
-        // The hasher's keys come from the system's randomness; each new one has others.
-        let half = || RandomState::new().build_hasher().finish().to_be_bytes();
-        let mut id = [0; 16];
-        for (to, from) in id.iter_mut().zip(half().into_iter().chain(half())) {
-            *to = from;
-        }
-        Self(id)
-    }
-
     pub(super) fn key(&self) -> &LeaseKey {
         &self.0
     }
@@ -105,7 +97,7 @@ impl LeaseId {
 
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        id::show(&self.0, f)
     }
 }
 
@@ -120,12 +112,7 @@ impl FromStr for LeaseId {
 
     /// Reads an id back. `Invalid` for what cannot be one.
     fn from_str(text: &str) -> Result<Self> {
-        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let number = Some(text).filter(|text| text.len() == 32 && text.bytes().all(is_digit));
-        number
-            .and_then(|text| u128::from_str_radix(text, 16).ok())
-            .map(|number| Self(number.to_be_bytes()))
-            .ok_or_else(|| Error::invalid(format!("this is no id of a lease, id={}", excerpt(text))))
+        id::parse(text, WHAT).map(Self)
     }
 }
 
@@ -157,7 +144,7 @@ impl Store {
             *count = Some(known);
             return Err(Error::new(ErrorKind::Conflict, format!("there are too many leases, limit={limit}")));
         }
-        let id = LeaseId::random();
+        let id = LeaseId(id::draw(WHAT)?);
         let mut rows = core.metadata.rows();
         rows.put_lease(id.key(), &LeaseRecord { created, expires, contents: 0, label: label.to_owned() });
         core.write(rows)?;

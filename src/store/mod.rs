@@ -9,6 +9,7 @@ mod events;
 mod filing;
 mod format;
 mod graph;
+mod id;
 mod ingest;
 mod journal;
 mod lease;

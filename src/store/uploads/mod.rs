@@ -152,11 +152,7 @@ impl Repository {
         if let Some(size) = options.size {
             core.check_room_for_file(size)?;
         }
-        let random = sys::random();
-        let id = random.map_err(|error| {
-            Error::new(ErrorKind::Io, "cannot draw the id of an upload session").with_source(error)
-        })?;
-        let id = UploadId(id);
+        let id = UploadId(id::draw(id::WHAT)?);
         let algorithms =
             if options.algorithms.is_empty() { &[Algorithm::Sha256][..] } else { &options.algorithms };
         let hashes = Hashes::new(algorithms.iter().copied());
