@@ -47,6 +47,8 @@ use schema::Family;
 pub(crate) mod fact {
     pub(crate) const PUBLISHED: &str = "published";
     pub(crate) const PENDING: &str = "pending";
+    /// The file of another tool that was merged and still stands.
+    pub(crate) const MERGED: &str = "merged";
     pub(crate) const CLEAN: &str = "clean";
     pub(crate) const SPARSE: &str = "sparse";
     pub(crate) const EVENTS: &str = "events";

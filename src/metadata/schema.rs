@@ -2,7 +2,7 @@
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
-//! | `default` | `F` name | a fact: `published` and `pending` (fingerprints), `clean`, `sparse` (flags), `events` (the feed) |
+//! | `default` | `F` name | a fact: `published`, `pending` and `merged` (fingerprints), `clean`, `sparse` (flags), `events` (the feed) |
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
 //! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |

@@ -331,7 +331,7 @@ impl Core {
     /// In the copy nothing is published yet, and nobody is uploading.
     fn forget_published(&self) -> Result<()> {
         let mut rows = self.metadata.rows();
-        for name in [fact::PUBLISHED, fact::PENDING, fact::CLEAN, fact::SERVED] {
+        for name in [fact::PUBLISHED, fact::PENDING, fact::MERGED, fact::CLEAN, fact::SERVED] {
             rows.delete_fact(name);
         }
         self.forget_uploads(&mut rows)?;

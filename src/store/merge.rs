@@ -4,8 +4,9 @@
 //! them alone is taken; changed by both, ours stays and theirs becomes an untagged manifest; removed by them is applied
 //! after a clean close and otherwise reported. An untagged entry that is missing never removes anything.
 //!
-//! What was taken has their view as its base from then on. The file stays theirs until the next publish, and after a crash it
-//! is merged again: what was changed here since must not look like something that they alone have changed.
+//! What was taken has their view as its base from then on. The file stays theirs until the next publish, and its fingerprint
+//! is put down as `merged`, so that nobody merges it again after a crash. A crash before that leads to a second merge: what
+//! was changed here since must not look like something that they alone have changed.
 //!
 //! Between the exchange of a publish and its fingerprint the base is not known: a process that ends there leaves a file that
 //! somebody else may edit before the next look, and nobody can tell afterwards whether the edit began with this file or with
@@ -14,16 +15,17 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 
 use super::batch::{Changed, Expect, Item, Parts};
+use super::publish::hash_of;
 use super::report::Report;
 use super::repositories::{stored_name, untagged};
 use super::take_in::{TakeIn, Taken};
 use super::{Core, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{View, fact};
+use crate::metadata::{Fingerprint, View, fact};
 use crate::oci::attached::{Attached, Subject};
 use crate::oci::layout::{INDEX_FILE, MEMBERSHIP, REF_NAME};
 use crate::oci::{Descriptor, IndexEntry, LayoutName, RepositoryName, Tag, read_index};
@@ -114,14 +116,44 @@ impl Core {
             IndexFile::Foreign(stat) if *merged == Some(stat) => {}
             IndexFile::Foreign(stat) => {
                 let fail = |error| Error::io("read index.json", &self.root, error);
-                match self.root_dir.open_file(INDEX_FILE).map_err(fail)? {
-                    Some(file) => self.merge_index(&file, absence, self.base()?)?,
-                    None => return Ok(IndexFile::Lost),
+                let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)? else {
+                    return Ok(IndexFile::Lost);
+                };
+                if self.was_merged(&file, &stat)? {
+                    self.signals.view_changed();
+                } else {
+                    self.merge_whole(&file, &stat, absence)?;
                 }
                 *merged = Some(stat);
             }
         }
         Ok(found)
+    }
+
+    /// Whether an earlier process merged this very file. Its stat is not enough: they may have written it in place.
+    fn was_merged(&self, file: &File, stat: &Stat) -> Result<bool> {
+        let Some(merged) = self.metadata.view().fingerprint(fact::MERGED)? else { return Ok(false) };
+        Ok(merged.size == stat.size && self.hash_index(file)? == merged.hash)
+    }
+
+    fn merge_whole(&self, file: &File, stat: &Stat, absence: Absence) -> Result<()> {
+        // Before it is read: what is written in place meanwhile has another hash and is merged once more.
+        let hash = self.hash_index(file)?;
+        let sound = self.merge_index(file, absence, self.base()?)?;
+        // What is taken over as a whole is taken over again when it was interrupted.
+        if !sound || absence == Absence::Adopt {
+            return Ok(());
+        }
+        let mut rows = self.metadata.rows();
+        let print = Fingerprint { hash, size: stat.size, inode: stat.ino, modified: stat.mtime_ns };
+        rows.put_fingerprint(fact::MERGED, &print);
+        // Behind the rows of the merge in the log: where it survives they do too.
+        self.write_unsynced(rows)
+    }
+
+    fn hash_index(&self, file: &File) -> Result<[u8; 32]> {
+        let fail = |error| Error::io("read index.json", &self.root, error);
+        rewind(file).and_then(|()| hash_of(file)).map_err(fail)
     }
 
     /// What a file that is neither published nor pending was made from.
@@ -136,19 +168,17 @@ impl Core {
         self.root_dir.open_file(INDEX_FILE).map_err(fail)?.map_or(Ok(None), |file| damage_of(&file))
     }
 
-    /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit.
-    pub(super) fn merge_index(&self, file: &File, absence: Absence, base: Base) -> Result<()> {
+    /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit; answers whether it was neither.
+    pub(super) fn merge_index(&self, file: &File, absence: Absence, base: Base) -> Result<bool> {
         self.signals.view_changed();
-        let rewind = |mut file: &File| {
-            file.seek(SeekFrom::Start(0)).map_err(|error| Error::io("read index.json", &self.root, error))
-        };
+        let fail = |error| Error::io("read index.json", &self.root, error);
         // Nothing is done before the whole file is known to be readable.
-        rewind(file)?;
+        rewind(file).map_err(fail)?;
         if let Some(damage) = damage_of(file)? {
             self.report(damage);
-            return Ok(());
+            return Ok(false);
         }
-        rewind(file)?;
+        rewind(file).map_err(fail)?;
         let mut merge = Merge {
             core: self,
             absence,
@@ -163,8 +193,12 @@ impl Core {
         if absence != Absence::Adopt {
             merge.find_removed()?;
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+fn rewind(mut file: &File) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0)).map(|_| ())
 }
 
 impl Merge<'_> {

@@ -104,6 +104,7 @@ impl Core {
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PUBLISHED, &pending);
         rows.delete_fact(fact::PENDING);
+        rows.delete_fact(fact::MERGED);
         self.write(rows)
     }
 
@@ -181,6 +182,7 @@ impl Core {
         let mut rows = self.metadata.rows();
         rows.put_fingerprint(fact::PUBLISHED, &print);
         rows.delete_fact(fact::PENDING);
+        rows.delete_fact(fact::MERGED);
         self.write(rows)
     }
 
@@ -219,7 +221,7 @@ impl Core {
         if published.is_some_and(|published| published.hash == hash) {
             return Ok(());
         }
-        self.merge_index(&file, Absence::Report, base)
+        self.merge_index(&file, Absence::Report, base).map(|_| ())
     }
 
     /// After a publish the base rows of its snapshot have done their duty, but for names that changed since.
@@ -357,7 +359,7 @@ fn matches(print: &Fingerprint, stat: &Stat) -> bool {
     print.size == stat.size && print.inode == stat.ino && print.modified == stat.mtime_ns
 }
 
-fn hash_of(mut file: &File) -> io::Result<[u8; 32]> {
+pub(super) fn hash_of(mut file: &File) -> io::Result<[u8; 32]> {
     let mut digester = Digester::new(Algorithm::Sha256);
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -109,13 +109,7 @@ fn cut(
 
     // As the exchange and the other tool leave it.
     let foreign = Artifact::image("foreign", &[70]);
-    for part in foreign.parts.iter().chain([&foreign.bytes]) {
-        let digest = crate::digest::Algorithm::Sha256.digest(part).to_string();
-        std::fs::write(root.join("blobs").join(digest.replace(':', "/")), part).unwrap();
-    }
-    let index = root.join("index.json");
-    let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
-    let entries = document["manifests"].as_array_mut().unwrap();
+    put_blobs(&root, &foreign);
     let size = Artifact::image("second", &[100]).bytes.len();
     let listed = |name: &str| {
         let mut entry = foreign.entry(name);
@@ -123,11 +117,28 @@ fn cut(
         entry["size"] = size.into();
         entry
     };
-    entries.retain(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == "r:still");
-    entries.extend([listed("r:moved"), listed("r:new")]);
-    edit(entries, &foreign);
-    std::fs::write(&index, document.to_string()).unwrap();
+    edit_index(&root, |entries| {
+        entries.retain(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == "r:still");
+        entries.extend([listed("r:moved"), listed("r:new")]);
+        edit(entries, &foreign);
+    });
     Cut { _temp: temp, root, first, second, foreign: foreign.digest() }
+}
+
+fn put_blobs(root: &Path, artifact: &Artifact) {
+    std::fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+    for part in artifact.parts.iter().chain([&artifact.bytes]) {
+        let digest = crate::digest::Algorithm::Sha256.digest(part).to_string();
+        std::fs::write(root.join("blobs").join(digest.replace(':', "/")), part).unwrap();
+    }
+}
+
+/// In place, as an editor does.
+fn edit_index(root: &Path, edit: impl FnOnce(&mut Vec<serde_json::Value>)) {
+    let index = root.join("index.json");
+    let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
+    edit(document["manifests"].as_array_mut().unwrap());
+    std::fs::write(&index, document.to_string()).unwrap();
 }
 
 fn point(entries: &mut [serde_json::Value], name: &str, foreign: &Artifact) {
@@ -233,4 +244,61 @@ fn an_edit_of_a_name_that_an_interrupted_publish_changed_is_reported_and_kept() 
     let (store, here) = open(&cut.root);
     assert!(here.manifest(&cut.foreign).unwrap().is_some());
     drop(store);
+}
+
+/// The edit stands until a publish replaces it, and this one is interrupted before it does.
+#[test]
+fn an_edit_that_was_merged_is_not_merged_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    let mut batch = store.batch();
+    let first = Artifact::image("first", &[100]).add(&mut batch, &here).unwrap();
+    batch.commit().unwrap();
+    drop(here);
+    store.close().unwrap();
+    let foreign = Artifact::image("foreign", &[70]);
+    put_blobs(&root, &foreign);
+    edit_index(&root, |entries| {
+        entries.push(foreign.entry("r:theirs"));
+        entries.push(foreign.entry("r:removed"));
+    });
+
+    let (store, here) = open(&root);
+    assert_eq!(store.reports().len(), 2);
+    here.tag(&"new".parse().unwrap(), &first, Expect::Absent).unwrap();
+    here.untag(&"removed".parse().unwrap(), Expect::Any).unwrap();
+    let armed = arm(Fault::new(Call::Exchange, &root, Errno::IO));
+    assert_eq!(store.flush().unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(armed.fired(), 1);
+    drop((armed, here, store));
+
+    for _ in 0..2 {
+        let (store, here) = open(&root);
+        assert_eq!(store.reports(), []);
+        let name = |name: &str| here.resolve(&name.parse().unwrap()).unwrap().map(|found| found.digest);
+        assert_eq!(["theirs", "removed", "new"].map(name), [Some(foreign.digest()), None, Some(first)]);
+        store.flush().unwrap();
+        assert_eq!(store.reports(), []);
+    }
+    assert!(std::fs::read_to_string(root.join("index.json")).unwrap().contains("r:new"));
+}
+
+/// Its size and times say nothing when it is written in place.
+#[test]
+fn a_file_that_was_merged_and_is_edited_again_is_merged_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    open(&root).0.close().unwrap();
+    let foreign = Artifact::image("foreign", &[70]);
+    put_blobs(&root, &foreign);
+    edit_index(&root, |entries| entries.push(foreign.entry("r:one")));
+    drop(open(&root));
+    edit_index(&root, |entries| *entries = vec![foreign.entry("r:two")]);
+    let (store, here) = open(&root);
+    assert_eq!(
+        here.resolve(&"two".parse().unwrap()).unwrap().map(|found| found.digest),
+        Some(foreign.digest())
+    );
+    store.close().unwrap();
 }
