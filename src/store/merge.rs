@@ -130,6 +130,14 @@ impl Core {
         Ok(found)
     }
 
+    /// Whether `index.json` has something that was not merged yet.
+    pub(super) fn is_unmerged(&self) -> Result<bool> {
+        let IndexFile::Foreign(stat) = self.inspect_index()? else { return Ok(false) };
+        let fail = |error| Error::io("read index.json", &self.root, error);
+        let file = self.root_dir.open_file(INDEX_FILE).map_err(fail)?;
+        file.map_or(Ok(true), |file| self.was_merged(&file, &stat).map(|merged| !merged))
+    }
+
     /// Whether an earlier process merged this very file. Its stat is not enough: they may have written it in place.
     fn was_merged(&self, file: &File, stat: &Stat) -> Result<bool> {
         let Some(merged) = self.metadata.view().fingerprint(fact::MERGED)? else { return Ok(false) };

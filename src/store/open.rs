@@ -215,7 +215,7 @@ impl Options {
             let blobs = Blobs::open(&path.join(BLOBS), &path.join(PRIVATE).join(INGEST), false)?;
             let mut core = Core::new(self, path, root, blobs, metadata);
             core.read_only = true;
-            if matches!(core.inspect_index()?, IndexFile::Foreign(_)) {
+            if core.is_unmerged()? {
                 if let Some(damage) = core.index_damage()? {
                     core.report(damage);
                 } else if core.metadata.view().has_fact(fact::CLEAN)? {

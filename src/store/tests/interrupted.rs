@@ -273,6 +273,11 @@ fn an_edit_that_was_merged_is_not_merged_again() {
     assert_eq!(armed.fired(), 1);
     drop((armed, here, store));
 
+    let view = Options::new().open_read_only(&root).unwrap();
+    assert_eq!(view.reports(), []);
+    let here = view.repository(&"r".parse().unwrap());
+    assert!(here.resolve(&"new".parse().unwrap()).unwrap().is_some());
+    drop((view, here));
     for _ in 0..2 {
         let (store, here) = open(&root);
         assert_eq!(store.reports(), []);
