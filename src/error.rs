@@ -40,6 +40,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// No space, inodes or quota left on the device. The previous state stands; free some and try again.
     NoSpace,
+    /// A quota of the repository or of the store has no room for it. Nothing changed; remove something or raise the quota.
+    QuotaExceeded,
     /// A sync failed: the operation is wholly there or wholly absent, the next open tells which.
     /// Writes are refused until the store is reopened.
     Indeterminate,

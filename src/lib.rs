@@ -24,10 +24,10 @@ pub use store::{
     Answers, Batch, Change, CheckpointProgress, CheckpointReport, Checkpointer, Collect, Collection,
     Collector, Commit, Committed, Durability, Event, EventLimits, EventPosition, Events, Expect, Finding,
     Flaw, Kept, Lease, LeaseEntry, LeaseId, LeftFile, Limits, Listed, NamedManifest, OnDamage, OpenReport,
-    Options, Order, Page, PageToken, Publish, Pushed, ReadMode, RebuildReport, Referrers, ReferrersPage,
-    Repair, RepairReport, Report, Repository, Retention, Stat, Store, StoredManifest, TagChange, TagEntry,
-    UnknownFiles, Unreadable, Unscoped, Untagged, Upload, UploadId, UploadOptions, UploadStatus, Verifier,
-    Verify, VerifyProgress, VerifyReport,
+    Options, Order, Page, PageToken, Publish, Pushed, Quota, ReadMode, RebuildReport, Recount, Referrers,
+    ReferrersPage, Repair, RepairReport, Report, Repository, Reservation, Retention, Stat, Store, StoreUsage,
+    StoredManifest, TagChange, TagEntry, UnknownFiles, Unreadable, Unscoped, Untagged, Upload, UploadId,
+    UploadOptions, UploadStatus, Usage, Verifier, Verify, VerifyProgress, VerifyReport,
 };
 
 /// What the fuzz targets need of the inside. In no build but theirs.

@@ -4,6 +4,7 @@ use rocksdb::WriteBatch;
 
 use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId};
+use super::lifecycle::usage::{Change, Changes};
 use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, encode_target};
 use super::schema::Family;
 use crate::digest::Digest;
@@ -12,14 +13,16 @@ use crate::sys::fault::{self, Call};
 
 /// Rows that become visible and durable together.
 pub(crate) struct Rows<'a> {
-    metadata: &'a Metadata,
+    pub(super) metadata: &'a Metadata,
     batch: WriteBatch,
+    /// What has to be counted before they are written.
+    pub(super) changes: Changes,
 }
 
 impl<'a> Rows<'a> {
     /// Growing by doubling would cost a batch with content as much as the log does, so the caller says how much comes.
     pub(super) fn with_capacity(metadata: &'a Metadata, bytes: usize) -> Self {
-        Self { metadata, batch: WriteBatch::with_capacity_bytes(bytes) }
+        Self { metadata, batch: WriteBatch::with_capacity_bytes(bytes), changes: Changes::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -30,29 +33,40 @@ impl<'a> Rows<'a> {
         self.batch.is_empty()
     }
 
-    /// Writes the rows; with `sync` the log is on the disk before this returns.
-    pub(crate) fn commit(self, sync: bool) -> Result<()> {
+    /// For rows that are counted.
+    pub(super) fn write(self, sync: bool) -> Result<()> {
         self.metadata.write(self.batch, sync)
     }
 
     pub(crate) fn put_content(&mut self, digest: &Digest, record: &ContentRecord) {
+        self.changes.note(digest, Change::Put { size: record.size });
         self.put(Family::Content, &key::digest(digest), &record.encode());
     }
 
-    /// Removes the row of a content; its journal row, if it has one, goes by itself.
-    pub(crate) fn delete_content(&mut self, digest: &Digest) {
-        self.delete(Family::Content, &key::digest(digest));
+    /// The first row of a content, whose stripe the caller has for himself: that there is none saves looking for holders.
+    pub(crate) fn put_new_content(&mut self, digest: &Digest, record: &ContentRecord) {
+        self.changes.note(digest, Change::New { size: record.size });
+        self.put(Family::Content, &key::digest(digest), &record.encode());
     }
 
     pub(crate) fn put_journal(&mut self, digest: &Digest, id: u64, content: &[u8]) {
+        self.changes.note(digest, Change::Journalled { size: content.len() as u64 });
         let mut value = Vec::with_capacity(8 + content.len());
         value.extend_from_slice(&id.to_be_bytes());
         value.extend_from_slice(content);
         self.put(Family::Journal, &key::digest(digest), &value);
     }
 
-    pub(crate) fn delete_journal(&mut self, digest: &Digest) {
+    /// Removes a row of the journal, which has so many bytes of content.
+    pub(crate) fn delete_journal(&mut self, digest: &Digest, size: u64) {
+        self.changes.note(digest, Change::Filed { size });
         self.delete(Family::Journal, &key::digest(digest));
+    }
+
+    /// Removes the row of a content; its journal row, if it has one, goes by itself.
+    pub(crate) fn delete_content(&mut self, digest: &Digest) {
+        self.changes.note(digest, Change::Removed);
+        self.delete(Family::Content, &key::digest(digest));
     }
 
     pub(crate) fn put_repository(&mut self, id: RepositoryId, name: &str) {
@@ -64,11 +78,14 @@ impl<'a> Rows<'a> {
     pub(crate) fn delete_repository(&mut self, id: RepositoryId, name: &str) {
         self.delete(Family::Default, &key::repository_by_name(name));
         self.delete(Family::Default, &key::repository_by_id(id));
+        self.delete(Family::Default, &key::quota(Some(id)));
         self.put(Family::Default, &key::deleted(id), &[]);
     }
 
-    /// All rows of a deleted repository are gone. Its id stays taken.
+    /// All rows of a deleted repository are gone, and this is none of the batch that removes them: its counters are zero by
+    /// now. Its id stays taken.
     pub(crate) fn finish_deleted(&mut self, id: RepositoryId) {
+        self.delete_usage(id);
         self.put(Family::Default, &key::deleted(id), &[1]);
     }
 
@@ -81,11 +98,13 @@ impl<'a> Rows<'a> {
     ) {
         let kind = if manifest.is_some() { Kind::Manifest } else { Kind::Blob };
         let value = manifest.map(ManifestRecord::encode).unwrap_or_default();
+        self.changes.note(digest, Change::Joined(repository, kind));
         self.put(Family::Members, &key::member(repository, kind, digest), &value);
         self.put(Family::Graph, &key::holder(digest, repository, kind), &[]);
     }
 
     pub(crate) fn delete_member(&mut self, repository: RepositoryId, kind: Kind, digest: &Digest) {
+        self.changes.note(digest, Change::Left(repository, kind));
         self.delete(Family::Members, &key::member(repository, kind, digest));
         self.delete(Family::Graph, &key::holder(digest, repository, kind));
     }
@@ -195,6 +214,11 @@ impl<'a> Rows<'a> {
 
     pub(super) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
         self.batch.put_cf(self.metadata.family(family), key, value);
+    }
+
+    /// Adds to a counter.
+    pub(super) fn merge(&mut self, key: &[u8], value: &[u8]) {
+        self.batch.merge_cf(self.metadata.family(Family::Default), key, value);
     }
 
     pub(super) fn delete(&mut self, family: Family, key: &[u8]) {

@@ -58,6 +58,8 @@ pub(crate) mod tag_byte {
     pub(crate) const LEASE: u8 = b'L';
     pub(crate) const LEASE_ITEM: u8 = b'k';
     pub(crate) const LEASED: u8 = b'l';
+    pub(crate) const USAGE: u8 = b'Z';
+    pub(crate) const QUOTA: u8 = b'z';
     pub(crate) const MEMBER: u8 = b'm';
     pub(crate) const HOLDER: u8 = b'h';
     pub(crate) const EDGE: u8 = b'e';
@@ -128,6 +130,16 @@ pub(crate) fn extra(name: Option<&str>, digest: &Digest) -> Vec<u8> {
 
 pub(crate) fn event(sequence: u64) -> Vec<u8> {
     tagged(tag_byte::EVENT, &sequence.to_be_bytes())
+}
+
+/// The counters of a repository, or of the store.
+pub(crate) fn usage(of: Option<RepositoryId>) -> Vec<u8> {
+    of.map_or_else(|| vec![tag_byte::USAGE], |id| tagged(tag_byte::USAGE, &id.0.to_be_bytes()))
+}
+
+/// The quota of a repository, or of the store.
+pub(crate) fn quota(of: Option<RepositoryId>) -> Vec<u8> {
+    of.map_or_else(|| vec![tag_byte::QUOTA], |id| tagged(tag_byte::QUOTA, &id.0.to_be_bytes()))
 }
 
 pub(crate) fn digest(digest: &Digest) -> Vec<u8> {

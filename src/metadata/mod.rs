@@ -33,6 +33,8 @@ pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
 pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
 pub(crate) use lifecycle::lease::{LeaseKey, LeaseRecord};
 pub(crate) use lifecycle::queue::{Class, Queued};
+pub(crate) use lifecycle::quota::QuotaRecord;
+pub(crate) use lifecycle::usage::{Count, CountedRows, HeldUsage, TotalUsage, Usages};
 pub(crate) use record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord};
 pub(crate) use retention::RetentionRecord;
 pub(crate) use upload::UploadRecord;
@@ -54,6 +56,7 @@ pub(crate) mod fact {
     pub(crate) const EVENTS: &str = "events";
     /// When a process that answers others had the store open.
     pub(crate) const SERVED: &str = "served";
+    pub(crate) const COUNTED: &str = "counted";
 }
 
 /// The metadata of one store.

@@ -308,6 +308,10 @@ impl<'a> Input<'a> {
         Ok(annotations)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(super) fn close(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(malformed(self.record)) }
     }

@@ -2,7 +2,7 @@
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
-//! | `default` | `F` name | a fact: `published`, `pending` and `merged` (fingerprints), `clean`, `sparse` (flags), `events` (the feed) |
+//! | `default` | `F` name | a fact: `published`, `pending` and `merged` (fingerprints), `clean`, `sparse`, `counted` (flags), `events` (the feed) |
 //! | | `N` repository name | id |
 //! | | `I` id | repository name |
 //! | | `D` id | a deleted repository: nothing while it has rows left, then 1 |
@@ -18,6 +18,8 @@
 //! | | `T` digest | content whose file is still to go |
 //! | | `L` lease | times and label of a lease |
 //! | | `k` lease, digest | nothing: what a lease holds |
+//! | | `Z` id, or nothing | what the repository, or the store, holds: counters that merge operands add to |
+//! | | `z` id, or nothing | the quota of the repository, or of the store |
 //! | `content` | digest | size, flags |
 //! | `journal` | digest | id of the row (8 bytes), then the content |
 //! | `members` | `m` id, kind, digest | manifests: media type as pushed, artifact type, sequence, sparse; blobs: nothing |
@@ -38,6 +40,7 @@ use rocksdb::{
 };
 
 use super::key::GRAPH_PREFIX;
+use super::lifecycle::usage;
 
 /// The key of the row that every family keeps; no other key starts with this byte.
 pub(super) const MARK: &[u8] = &[0];
@@ -116,6 +119,8 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options.set_stats_persist_period_sec(0);
     options.set_log_level(LogLevel::Warn);
     // The engine's own log file would be one more thing that is created at every open; failures come back as errors.
+    // The engine's repair knows no families, and meets operands of all.
+    options.set_merge_operator_associative(usage::OPERATOR, usage::merge);
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, told));
     options
 }
@@ -184,7 +189,10 @@ fn settings(family: Family, cache: &Cache) -> Options {
             options.set_level_zero_file_num_compaction_trigger(3);
         }
         Family::Members => blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash),
-        Family::Default => {}
+        Family::Default => {
+            options.set_merge_operator_associative(usage::OPERATOR, usage::merge);
+            options.set_max_successive_merges(usage::SUCCESSIVE);
+        }
     }
     options.set_block_based_table_factory(&blocks);
     options

@@ -106,6 +106,12 @@ impl<'a> View<'a> {
         Ok(Some(split_journal(&row)?.0))
     }
 
+    /// The size of a content that is journalled.
+    pub(super) fn journalled(&self, digest: &Digest) -> Result<Option<u64>> {
+        let Some(row) = self.get(Family::Journal, &key::digest(digest))? else { return Ok(None) };
+        Ok(Some(split_journal(&row)?.1.len() as u64))
+    }
+
     pub(crate) fn journal_rows(&self, mut visit: impl FnMut(Digest, u64, &[u8]) -> Visit) -> Result<()> {
         self.scan(Family::Journal, &[], Some(MARK), |key, value| {
             let (id, content) = split_journal(value)?;
@@ -206,10 +212,7 @@ impl<'a> View<'a> {
         mut visit: impl FnMut(RepositoryId, Kind) -> Visit,
     ) -> Result<()> {
         let prefix = key::holders(digest);
-        self.scan(Family::Graph, &prefix, None, |key, _| {
-            let kind = key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))?;
-            visit(id_in(key, prefix.len())?, kind)
-        })
+        self.scan(Family::Graph, &prefix, None, |key, _| visit(id_in(key, prefix.len())?, kind_of(key)?))
     }
 
     // Tags.
@@ -345,10 +348,7 @@ impl<'a> View<'a> {
             }
             let (about, id) = key::about_of(key).ok_or_else(|| malformed(key))?;
             let row = match tag {
-                tag_byte::HOLDER => {
-                    let kind = key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))?;
-                    GraphRow::Holder { digest: about, id, kind }
-                }
+                tag_byte::HOLDER => GraphRow::Holder { digest: about, id, kind: kind_of(key)? },
                 tag_byte::EDGE => {
                     let parent = digest_in(key, key::edges(&about, id).len())?;
                     GraphRow::Edge {
@@ -368,6 +368,17 @@ impl<'a> View<'a> {
                 }
             };
             visit(row)
+        })
+    }
+
+    /// Every row of who holds what, in order of digests, of repositories and of kinds.
+    pub(super) fn all_holders(
+        &self,
+        mut visit: impl FnMut(Digest, RepositoryId, Kind) -> Visit,
+    ) -> Result<()> {
+        self.scan(Family::Graph, &[tag_byte::HOLDER], None, |key, _| {
+            let (digest, id) = key::about_of(key).ok_or_else(|| malformed(key))?;
+            visit(digest, id, kind_of(key)?)
         })
     }
 
@@ -525,6 +536,10 @@ fn malformed(key: &[u8]) -> Error {
     Error::corrupt(format!("metadata holds a malformed key, key={}", key.escape_ascii()))
 }
 
+fn kind_of(key: &[u8]) -> Result<Kind> {
+    key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))
+}
+
 fn rest(key: &[u8], at: usize) -> Result<&[u8]> {
     key.get(at..).ok_or_else(|| malformed(key))
 }
@@ -537,7 +552,7 @@ fn digest_in(key: &[u8], at: usize) -> Result<Digest> {
     Digest::from_key(rest(key, at)?).map(|(digest, _)| digest).ok_or_else(|| malformed(key))
 }
 
-fn id_in(key: &[u8], at: usize) -> Result<RepositoryId> {
+pub(super) fn id_in(key: &[u8], at: usize) -> Result<RepositoryId> {
     rest(key, at)?
         .first_chunk::<4>()
         .map(|bytes| RepositoryId(u32::from_be_bytes(*bytes)))

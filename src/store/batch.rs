@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Store;
 use super::commit::Source;
 use super::lease::LeaseId;
+use super::quota::{Asked, Reservation};
 use super::repository::Repository;
 use super::submit::{Commit, Job};
 use super::uploads::UploadId;
@@ -109,6 +110,8 @@ pub struct Batch {
     inline: u64,
     /// Contents that wait in private files.
     staged: usize,
+    /// What quotas were asked for.
+    asked: Asked,
 }
 
 /// Private files of one batch that stay open, for a sync of their own; the number of open files must not grow with
@@ -123,7 +126,9 @@ pub(super) struct Parts {
     pub(super) sources: BTreeMap<Digest, Source>,
     /// Why the batch cannot be committed, known before it is.
     pub(super) refused: Option<Error>,
-    /// Not a caller's: the bound on rows does not count.
+    /// Room in quotas that is kept for it.
+    pub(super) reservations: Vec<Reservation>,
+    /// Not a caller's: neither the bound on rows nor quotas count.
     pub(super) unlimited: bool,
 }
 
@@ -201,17 +206,19 @@ pub(super) struct NewManifest {
 
 impl Batch {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, parts: Parts::default(), inline: 0, staged: 0 }
+        Self { store, parts: Parts::default(), inline: 0, staged: 0, asked: Asked::default() }
     }
 
     /// Adds verified content to a repository.
     ///
     /// # Errors
     ///
-    /// `NoSpace` and `Io` when it has to be written to a private file; `Invalid` for a repository of another store.
+    /// `NoSpace` and `Io` when it has to be written to a private file; `Invalid` for a repository of another store;
+    /// `QuotaExceeded` when the commit would find no room for it. What a batch removes to make room, it removes first.
     pub fn push(&mut self, repository: &Repository, content: Content) -> Result<Digest> {
         self.check_store(repository)?;
         let digest = content.digest;
+        self.asked.add(repository, &digest, content.size, &self.parts.reservations)?;
         self.add_content(content)?;
         self.parts.items.push(Item::Hold { repository: repository.name().clone(), digest });
         Ok(digest)
@@ -337,12 +344,17 @@ impl Batch {
         self.remove(repository, Kind::Blob, digest, listed);
     }
 
+    /// Lets what the batch adds take the room that was reserved. Whatever becomes of the commit, the rest goes back with it.
+    pub fn settle(&mut self, reservation: Reservation) {
+        self.parts.reservations.push(reservation);
+    }
+
     /// Commits: when this returns Ok, everything is visible and as durable as the store's [`Durability`](super::Durability)
     /// says. Blocks for at least one sync of the disk.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Conflict`, `BatchTooLarge`, `ReadOnly`, `Poisoned`, `NoSpace`, `Io`: nothing of it happened.
+    /// `NotFound`, `Conflict`, `BatchTooLarge`, `QuotaExceeded`, `ReadOnly`, `Poisoned`, `NoSpace`, `Io`: nothing of it happened.
     /// `Indeterminate`: a sync failed; all of it happened or nothing, which the next open tells.
     pub fn commit(self) -> Result<Committed> {
         self.store.core().commit(self.parts)
@@ -376,6 +388,7 @@ impl Batch {
         let manifest = Manifest::parse(media_type, &bytes)?;
         let content = Content::from_bytes(algorithm, bytes, &Expected::default())?;
         let (digest, size) = (content.digest, content.size);
+        self.asked.add(repository, &digest, size, &self.parts.reservations)?;
         self.add_content(content)?;
         self.parts.items.push(Item::Manifest(Box::new(NewManifest {
             repository: repository.name().clone(),
@@ -422,6 +435,7 @@ impl Batch {
         if let Err(error) = self.check_store(repository) {
             self.parts.refused.get_or_insert(error);
         }
+        self.asked.makes_room = true;
         let repository = repository.name().clone();
         self.parts.items.push(Item::Remove { repository, kind, digest: *digest, listed });
     }

@@ -20,7 +20,7 @@ use super::tags::stored_tag;
 use super::{Core, Store, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{EventChange, EventRecord, FeedRecord, Rows, fact};
+use crate::metadata::{CountedRows, EventChange, EventRecord, FeedRecord, fact};
 use crate::oci::{RepositoryName, Tag};
 use crate::sys;
 
@@ -229,7 +229,7 @@ impl Feed {
 
     /// Puts the events of a batch into its rows. The caller holds the locks of what changes until the rows are written, and
     /// the ticket as long.
-    fn enter(&self, rows: &mut Rows<'_>, mut changes: Vec<EventChange>) -> Option<Ticket<'_>> {
+    fn enter(&self, rows: &mut CountedRows<'_>, mut changes: Vec<EventChange>) -> Option<Ticket<'_>> {
         if changes.is_empty() {
             return None;
         }
@@ -443,7 +443,7 @@ impl Core {
     }
 
     /// Puts events into rows that are about to be written. The answer is kept until they are.
-    pub(super) fn record(&self, rows: &mut Rows<'_>, changes: Vec<EventChange>) -> Option<Ticket<'_>> {
+    pub(super) fn record(&self, rows: &mut CountedRows<'_>, changes: Vec<EventChange>) -> Option<Ticket<'_>> {
         self.feed.as_ref().and_then(|feed| feed.enter(rows, changes))
     }
 

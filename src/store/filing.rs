@@ -99,7 +99,7 @@ impl Core {
             let (mut count, mut bytes) = (0, 0);
             for filed in part {
                 if view.journal_id(&filed.digest)? == Some(filed.id) {
-                    rows.delete_journal(&filed.digest);
+                    rows.delete_journal(&filed.digest, filed.content.len() as u64);
                     count += 1;
                     bytes += filed.content.len() as u64;
                 }

@@ -109,7 +109,7 @@ impl Plan<'_, '_> {
         }
         // Another tool's content may come without anybody who holds it.
         let held: HashSet<Digest> = lost.joined.iter().map(|(_, _, digest)| *digest).collect();
-        for digest in self.new.iter().filter(|digest| !held.contains(*digest)) {
+        for digest in self.new.keys().filter(|digest| !held.contains(*digest)) {
             self.planned.rows.put_queued(&Queued::new(Class::Content, now, RepositoryId(0), *digest));
         }
         for (id, digest) in &lost.untagged {

@@ -27,6 +27,7 @@ mod preflight;
 mod publish;
 mod publisher;
 mod quarantine;
+mod quota;
 mod rebuild;
 mod remove;
 mod repair;
@@ -44,6 +45,7 @@ mod touched;
 mod unknown;
 mod unscoped;
 mod uploads;
+mod usage;
 mod verify;
 mod view_entries;
 
@@ -65,6 +67,7 @@ pub use self::lease::{Lease, LeaseEntry, LeaseId};
 pub use self::manifests::StoredManifest;
 pub use self::names::NamedManifest;
 pub use self::options::{Answers, Durability, Limits, OnDamage, Options, Publish, ReadMode, Verify};
+pub use self::quota::{Quota, Reservation};
 pub use self::rebuild::RebuildReport;
 pub use self::repair::{Repair, RepairReport};
 pub use self::report::{OpenReport, Report};
@@ -75,11 +78,12 @@ pub use self::tags::TagEntry;
 pub use self::unknown::UnknownFiles;
 pub use self::unscoped::Unscoped;
 pub use self::uploads::{Upload, UploadId, UploadOptions, UploadStatus};
+pub use self::usage::{Recount, StoreUsage, Usage};
 pub use self::verify::{Finding, Flaw, Verifier, VerifyProgress, VerifyReport};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, Rows, fact};
+use crate::metadata::{CountedRows, Metadata, Rows, fact};
 use crate::oci::RepositoryName;
 use crate::sys::{self, Dir, ScratchDir, Stat as FileStat, StoreLock};
 
@@ -145,6 +149,7 @@ struct Core {
     read_only: bool,
     locks: locks::Locks,
     journal: journal::Gauge,
+    quotas: quota::Quotas,
     signals: publisher::Signals,
     /// Serialises publishing, merging and flushing; knows the foreign `index.json` that was merged and not replaced yet.
     publishing: Mutex<Option<FileStat>>,
@@ -333,6 +338,21 @@ impl Core {
         if rows.is_empty() {
             return Ok(());
         }
+        self.write_anyway(rows.count()?, sync)
+    }
+
+    /// Writes rows that no quota refuses.
+    fn write_anyway(&self, rows: CountedRows<'_>, sync: bool) -> Result<()> {
+        let terms = quota::Terms { unlimited: true, ..quota::Terms::default() };
+        let admitted = self.quotas.admit(rows.changes(), terms)?;
+        self.write_counted(rows, sync, admitted)
+    }
+
+    /// Writes rows that quotas let pass.
+    fn write_counted(&self, rows: CountedRows<'_>, sync: bool, admitted: quota::Admitted<'_>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         // A temporary directory does not outlive the process.
         let sync = sync && self.ephemeral.is_none();
         let start = observe::Start::now();
@@ -340,7 +360,9 @@ impl Core {
         if sync {
             self.meters.sync_time.since(start);
         }
-        written
+        written?;
+        admitted.written();
+        Ok(())
     }
 
     fn durable(&self) -> bool {

@@ -21,7 +21,7 @@ use super::report::{OpenReport, Report};
 use super::touched::Touched;
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
-    preflight, submit, until, uploads,
+    preflight, quota, submit, until, uploads,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +45,14 @@ pub(super) enum Place {
     Empty,
     Absent,
     Other,
+}
+
+/// What recovery did.
+pub(super) struct Recovered {
+    /// Private files that were left.
+    cleared: u64,
+    /// Whether the usage had to be counted.
+    counted: bool,
 }
 
 impl Options {
@@ -169,7 +177,7 @@ impl Options {
         let mut core = self.assemble(path, root, Some(lock))?;
         core.plain_lock = plain;
         let mut opened = OpenReport { rebuilt, ..OpenReport::default() };
-        opened.cleared = core.recover()?;
+        Recovered { cleared: opened.cleared, counted: opened.counted } = core.recover()?;
         (opened.journalled, opened.journalled_bytes) = core.journal.used();
         let place = core.root_place()?;
         if !format.is_at(&place) {
@@ -256,6 +264,7 @@ impl Options {
         if let Some(damage) = preflight::layout_file_damage(&core.root_dir, path, Unknown::Refused)? {
             core.report(damage);
         }
+        core.count_usage()?;
         core.merge_foreign(Absence::Adopt, &mut None)?;
         core.read_only = true;
         Ok(core.start())
@@ -289,6 +298,7 @@ impl Core {
             read_only: false,
             locks: locks::Locks::new(),
             journal: journal::Gauge::new(options.limits.journal_size),
+            quotas: quota::Quotas::default(),
             signals: Signals::default(),
             publishing: Mutex::new(None),
             settling: Mutex::new(()),
@@ -326,10 +336,9 @@ impl Core {
         Store { shared: Arc::new(Shared { core, collector, publisher, committers }) }
     }
 
-    /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is.
-    ///
-    /// Answers how many private files were left.
-    pub(super) fn recover(&self) -> Result<u64> {
+    /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is, unless
+    /// that has to be counted once.
+    pub(super) fn recover(&self) -> Result<Recovered> {
         let cleared = self.recover_uploads()?;
         let view = self.metadata.view();
         let sequence = self.metadata.next_sequence();
@@ -343,7 +352,9 @@ impl Core {
         self.find_condemned()?;
         self.find_served()?;
         self.note_served(true)?;
-        Ok(cleared)
+        let counted = self.count_usage()?;
+        self.load_quotas()?;
+        Ok(Recovered { cleared, counted })
     }
 
     fn count_journal(&self) -> Result<()> {

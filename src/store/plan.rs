@@ -1,10 +1,10 @@
 //! A batch, checked against the store under its locks, as rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Core;
 use super::batch::{Changed, Committed, Expect, Item, NewManifest, Pushed, TagChange};
-use super::commit::Source;
+use super::commit::{New, Row, Source};
 use super::lost::Lost;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,7 +37,7 @@ pub(super) struct Plan<'a, 'b> {
     pub(super) core: &'a Core,
     pub(super) view: View<'a>,
     sources: &'b BTreeMap<Digest, Source>,
-    pub(super) new: &'b BTreeSet<Digest>,
+    pub(super) new: &'b New,
     ids: HashMap<RepositoryName, RepositoryId>,
     held: HashSet<(RepositoryId, Kind, Digest)>,
     /// What the batch adds to each repository, in whatever order; and what of it are manifests.
@@ -111,20 +111,20 @@ impl Item {
 }
 
 impl<'a, 'b> Plan<'a, 'b> {
-    pub(super) fn new(
-        core: &'a Core,
-        sources: &'b BTreeMap<Digest, Source>,
-        new: &'b BTreeSet<Digest>,
-    ) -> Self {
+    pub(super) fn new(core: &'a Core, sources: &'b BTreeMap<Digest, Source>, new: &'b New) -> Self {
         let size = |digest: &Digest| match sources.get(digest) {
             Some(Source::Inline(bytes)) => bytes.len() + ROWS_OF_CONTENT,
             _ => ROWS_OF_CONTENT,
         };
-        let mut rows = core.metadata.rows_of(new.iter().map(size).sum());
-        for digest in new {
+        let mut rows = core.metadata.rows_of(new.keys().map(size).sum());
+        for (digest, row) in new {
             let Some(source) = sources.get(digest) else { continue };
             let unverified = matches!(source, Source::InPlace { unverified: true, .. });
-            rows.put_content(digest, &ContentRecord { unverified, ..ContentRecord::new(source.size()) });
+            let record = ContentRecord { unverified, ..ContentRecord::new(source.size()) };
+            match row {
+                Row::None => rows.put_new_content(digest, &record),
+                Row::Unlike => rows.put_content(digest, &record),
+            }
             if let Source::Inline(bytes) = source {
                 rows.put_journal(digest, core.next_journal_id(), bytes);
             }
@@ -426,7 +426,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         let kind = if manifest.is_some() { Kind::Manifest } else { Kind::Blob };
         // For new content the row is put without asking whether it is there: after damage it may be, and stays the same.
         let known =
-            manifest.is_none() && !self.new.contains(digest) && self.view.is_member(id, kind, digest)?;
+            manifest.is_none() && !self.new.contains_key(digest) && self.view.is_member(id, kind, digest)?;
         if known || (manifest.is_none() && self.held.contains(&(id, kind, *digest))) {
             return Ok(());
         }
@@ -448,7 +448,7 @@ impl<'a, 'b> Plan<'a, 'b> {
                 None => return Err(Error::corrupt(format!("content is held but unknown, digest={digest}"))),
             },
         };
-        let existed = !self.new.contains(digest);
+        let existed = !self.new.contains_key(digest);
         self.planned.committed.pushed.push(Pushed { digest: *digest, size, existed });
         Ok(())
     }

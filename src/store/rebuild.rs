@@ -276,7 +276,9 @@ impl TakeOld<'_> {
         let done = self.commit();
         self.pass_over(done, damage)?;
         let bases = self.bases(&repositories);
-        self.pass_over(bases, damage)
+        self.pass_over(bases, damage)?;
+        let quotas = self.quotas(&repositories);
+        self.pass_over(quotas, damage)
     }
 
     fn take(
@@ -330,6 +332,20 @@ impl TakeOld<'_> {
             rows.put_base(name, target.as_ref());
             Ok(until(false))
         })?;
+        let written = self.core.write(rows);
+        self.own(written)
+    }
+
+    /// The limits as they were: of the store, and of repositories that came back.
+    fn quotas(&mut self, repositories: &[(RepositoryName, RepositoryId)]) -> Result<()> {
+        let mut rows = self.core.metadata.rows();
+        let view = self.core.metadata.view();
+        rows.put_quota(None, &self.old.quota(None)?);
+        for (repository, id) in repositories {
+            if let Some(now) = view.repository(repository.as_str())? {
+                rows.put_quota(Some(now), &self.old.quota(Some(*id))?);
+            }
+        }
         let written = self.core.write(rows);
         self.own(written)
     }

@@ -12,6 +12,9 @@ use crate::oci::{LayoutName, Manifest, RepositoryName};
 /// Rows of one deletion that are written as one.
 const CHUNK: usize = 10_000;
 
+/// Members of a deleted repository that go under one set of stripes, of which there are many more.
+const GROUP: usize = 128;
+
 impl Store {
     /// Repositories by pages in byte order of their names, so the unnamed one first: those after `after`, which need not
     /// exist.
@@ -50,7 +53,7 @@ impl Store {
         core.check_writable()?;
         let held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
         let Some(id) = core.metadata.view().repository(name.as_str())? else {
-            core.end_uploads_of(name, core.metadata.rows())?;
+            core.end_uploads_of(name, core.metadata.rows(), None)?;
             return Ok(false);
         };
         // Until the repository is gone nothing may settle what is remembered for that.
@@ -59,10 +62,9 @@ impl Store {
         let mut rows = core.metadata.rows();
         rows.delete_repository(id, name.as_str());
         let gone = EventChange::RepositoryDeleted { repository: name.as_str().to_owned() };
-        let ticket = core.record(&mut rows, vec![gone]);
-        core.end_uploads_of(name, rows)?;
-        drop(ticket);
+        core.end_uploads_of(name, rows, Some(gone))?;
         core.repository_epoch.fetch_add(1, Ordering::Release);
+        core.quotas.forget(id);
         core.signals.committed(true, false);
         drop((held, settling));
         // It is gone, whatever becomes of its rows: what stays of them goes with the next open.
@@ -103,11 +105,11 @@ impl Core {
         deleted.into_iter().try_for_each(|id| self.clear_deleted(id))
     }
 
-    /// Removes the rows of a repository that nobody can find any more.
+    /// Removes the rows of a repository that nobody can find any more, group by group: other repositories may hold the same
+    /// content, so each group has its stripes to itself while it is counted and written.
+    ///
+    /// Not synced before the last row: what comes back after a crash is removed again.
     fn clear_deleted(&self, id: RepositoryId) -> Result<()> {
-        let now = self.clock.wall();
-        // Other repositories may hold it, which a collection finds out.
-        let lost = |digest| Queued::new(Class::Content, now, RepositoryId(0), digest);
         let view = self.metadata.snapshot();
         let mut rows = self.metadata.rows();
         view.tags(id, None, |tag, target| {
@@ -115,6 +117,7 @@ impl Core {
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
+        let mut group = Vec::with_capacity(GROUP);
         view.manifests(id, None, |digest, record| {
             match self.parse_stored(&view, &record.media_type, &digest) {
                 Ok(Some(manifest)) => Self::delete_edges(&mut rows, &view, id, &digest, &record, &manifest)?,
@@ -123,23 +126,47 @@ impl Core {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 Err(error) => return Err(error),
             }
-            rows.delete_member(id, Kind::Manifest, &digest);
-            rows.put_queued(&lost(digest));
             if let Some(since) = view.untagged_since(id, &digest)? {
                 rows.delete_untagged(id, &digest, since);
             }
             self.write_when_full(&mut rows)?;
+            self.remove_when_full(id, Kind::Manifest, &mut group, digest)?;
             Ok(until(false))
         })?;
+        self.write_unsynced(rows)?;
+        self.remove_members(id, Kind::Manifest, &mut group)?;
         view.blobs(id, None, |digest| {
-            rows.delete_member(id, Kind::Blob, &digest);
-            rows.put_queued(&lost(digest));
-            self.write_when_full(&mut rows)?;
+            self.remove_when_full(id, Kind::Blob, &mut group, digest)?;
             Ok(until(false))
         })?;
+        self.remove_members(id, Kind::Blob, &mut group)?;
+        let mut rows = self.metadata.rows();
         rows.delete_retention(id);
         rows.finish_deleted(id);
         self.write(rows)
+    }
+
+    fn remove_when_full(
+        &self,
+        id: RepositoryId,
+        kind: Kind,
+        group: &mut Vec<Digest>,
+        digest: Digest,
+    ) -> Result<()> {
+        group.push(digest);
+        if group.len() < GROUP { Ok(()) } else { self.remove_members(id, kind, group) }
+    }
+
+    fn remove_members(&self, id: RepositoryId, kind: Kind, group: &mut Vec<Digest>) -> Result<()> {
+        let _held = self.locks.content(group.iter().map(|digest| (digest, Need::Exclusive)));
+        let now = self.clock.wall();
+        let mut rows = self.metadata.rows();
+        for digest in group.drain(..) {
+            rows.delete_member(id, kind, &digest);
+            // Other repositories may hold it, which a collection finds out.
+            rows.put_queued(&Queued::new(Class::Content, now, RepositoryId(0), digest));
+        }
+        self.write_unsynced(rows)
     }
 
     /// Takes away what a manifest's membership brought into the graph.
@@ -167,7 +194,7 @@ impl Core {
         if rows.len() < CHUNK {
             return Ok(());
         }
-        self.write(std::mem::replace(rows, self.metadata.rows()))
+        self.write_unsynced(std::mem::replace(rows, self.metadata.rows()))
     }
 
     /// The repositories that hold a content or manifest, in byte order of their names; not one that is being deleted.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::batch::Pushed;
 use super::content::Stat;
+use super::quota::Asked;
 use super::{Page, Store};
 use crate::blobs::{Blob, BlobReader, Content, Expected};
 use crate::digest::Digest;
@@ -105,6 +106,7 @@ impl Repository {
     /// `Mismatch` when it is not what was expected; `Io` when the reader fails; as
     /// [`Batch::commit`](super::Batch::commit).
     pub fn push_reader(&self, reader: impl Read, expected: &Expected) -> Result<Pushed> {
+        self.check_announced(expected)?;
         self.push(self.store.ingest_reader(reader, expected)?)
     }
 
@@ -114,7 +116,16 @@ impl Repository {
     ///
     /// As [`Repository::push_reader`]; `NotFound`, `Invalid` for what is not a readable regular file.
     pub fn push_file(&self, path: impl AsRef<Path>, expected: &Expected) -> Result<Pushed> {
+        self.check_announced(expected)?;
         self.push(self.store.ingest_file(path, expected)?)
+    }
+
+    /// Refuses what is known to have no room in a quota, before it is taken in.
+    fn check_announced(&self, expected: &Expected) -> Result<()> {
+        match (&expected.digest, expected.size) {
+            (Some(digest), Some(size)) => Asked::default().add(self, digest, size, &[]),
+            _ => Ok(()),
+        }
     }
 
     /// Adds content that `from` holds, without sending it again. None when `from` does not hold it.

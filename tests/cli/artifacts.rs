@@ -601,9 +601,19 @@ fn open_files_do_not_grow_with_the_push() {
 #[test]
 fn every_verb_has_an_example() {
     let place = Place::new();
-    for verb in
-        ["init", "push", "pull", "attach", "discover", "resolve", "tag", "ls", "rebuild", "checkpoint"]
-    {
+    for verb in [
+        "init",
+        "push",
+        "pull",
+        "attach",
+        "discover",
+        "resolve",
+        "tag",
+        "ls",
+        "rebuild",
+        "usage",
+        "checkpoint",
+    ] {
         let output = place.run(&[verb, "--help"]);
         assert!(output.status.success());
         assert_eq!(text(&output.stderr), "");

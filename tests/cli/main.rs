@@ -27,3 +27,4 @@ mod verbs_gc;
 mod verbs_manifest;
 mod verbs_names;
 mod verbs_rm;
+mod verbs_usage;

@@ -333,6 +333,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
         let _ = fs::remove_dir_all(dir.path("old"));
         let store = options().open(dir.root()).unwrap();
         assert_eq!(store.reports(), [], "round {round}");
+        crate::usage::assert_counted(&store);
         let events = replayed(&store);
         for (worker, model) in models.iter_mut().enumerate() {
             for step in 0..done[worker] {

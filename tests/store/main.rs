@@ -39,6 +39,7 @@ mod support;
 mod tags;
 mod unknown;
 mod uploads;
+mod usage;
 mod verifying;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 mod watching;

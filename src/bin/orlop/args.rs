@@ -74,3 +74,18 @@ pub(crate) fn in_layout(layout: &str, name: &str) -> String {
     let end = if is_digest { '@' } else { ':' };
     format!("oci:{layout}{end}{name}")
 }
+
+/// A number of bytes, with K, M, G or T behind it for powers of 1000.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, as 50M".to_owned())?;
+    let power = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" | "k" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        unit => return Err(format!("unknown unit {unit}: use K, M, G or T")),
+    };
+    number.checked_mul(1000_u64.pow(power)).ok_or_else(|| "too much".into())
+}

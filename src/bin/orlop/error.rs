@@ -112,7 +112,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
         ErrorKind::NotFound => Exit::NotFound,
         ErrorKind::Mismatch | ErrorKind::Corrupt => Exit::Integrity,
-        ErrorKind::NoSpace => Exit::NoSpace,
+        ErrorKind::NoSpace | ErrorKind::QuotaExceeded => Exit::NoSpace,
         ErrorKind::Interrupted => Exit::Interrupted,
         _ => Exit::Other,
     }
@@ -131,6 +131,9 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::ReadOnly => "copy the directory to a place that can be written",
         ErrorKind::NoSpace => "free some space and run the same command again; the previous state stands",
+        ErrorKind::QuotaExceeded => {
+            "remove something, or raise the quota with `orlop usage oci:DIR --set-quota`; nothing was stored"
+        }
         ErrorKind::Indeterminate | ErrorKind::Poisoned => "check the disk, then run the same command again",
         _ => return None,
     })

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{flag, target, target_of, verb};
 use crate::error::{Exit, Failure};
-use crate::output::{self, Output, plain};
+use crate::output::{self, Output, columns, plain};
 use crate::reference::{Selector, Target};
 use crate::session;
 use crate::view::{View, all_repositories, complete, containers, total_size};
@@ -206,18 +206,5 @@ fn table(listing: &Listing) -> String {
             [name, row.view.digest.to_string(), output::size(row.total), plain(row.view.kind()).into_owned()]
         })
         .collect();
-    let heading = ["NAME", "DIGEST", "SIZE", "TYPE"];
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([heading.get(column).map_or(0, |cell| cell.len())]).max().unwrap_or(0)
-    };
-    let (name_width, digest_width, size_width) = (width(0), width(1), width(2));
-    let line = |[name, digest, size, kind]: [&str; 4]| {
-        format!("{name:name_width$}  {digest:digest_width$}  {size:>size_width$}  {kind}\n")
-    };
-    let mut text = line(heading);
-    for row in &rows {
-        text.push_str(&line(row.each_ref().map(String::as_str)));
-    }
-    text
+    columns(["NAME", "DIGEST", "SIZE", "TYPE"], &rows, &["SIZE"])
 }

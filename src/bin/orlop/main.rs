@@ -54,6 +54,7 @@ mod tag;
 mod unpack;
 mod unpack_source;
 mod untag;
+mod usage;
 mod verify;
 mod view;
 
@@ -66,7 +67,7 @@ A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOS
 const EXIT_CODES: &str = "\
 Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
-8 done in part, 9 refused as unsafe, 11 no space left, \
+8 done in part, 9 refused as unsafe, 11 no space or quota left, \
 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 /// The verbs by what one wants to do. One that is not listed comes last.
@@ -74,7 +75,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
-    ("Layouts", &["init", "gc", "lease", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
 ];
 
 fn command() -> Command {
@@ -151,6 +152,7 @@ fn ungrouped() -> Command {
             rebuild::command(),
             gc::command(),
             lease::command(),
+            usage::command(),
             checkpoint::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -185,10 +187,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             Failure::usage("only discover prints a tree, format=tree").with_hint("use --format text or json")
         );
     }
-    if format == Format::Table && verb != "ls" {
-        return Err(
-            Failure::usage("only ls prints a table, format=table").with_hint("use --format text or json")
-        );
+    if format == Format::Table && !["ls", "usage"].contains(&verb) {
+        return Err(Failure::usage("only ls and usage print a table, format=table")
+            .with_hint("use --format text or json"));
     }
     let output = Output::new(format, matches.get_flag("quiet"), matches.get_flag("no-tty"));
     match verb {
@@ -210,6 +211,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "verify" => verify::run(&verify::Args::of(matches), &output),
         "repair" => repair::run(&repair::Args::of(matches), &output),
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
+        "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),

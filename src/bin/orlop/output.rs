@@ -208,6 +208,35 @@ fn harmless(document: String) -> String {
     shown
 }
 
+/// Rows below a heading, in columns as wide as their widest cell; those that are named are flush right.
+pub(crate) fn columns<const N: usize>(
+    heading: [&'static str; N],
+    rows: &[[String; N]],
+    numbers: &[&str],
+) -> String {
+    let mut widths = heading.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let mut text = String::new();
+        for ((cell, width), name) in cells.into_iter().zip(widths).zip(heading) {
+            let cell = if numbers.contains(&name) {
+                format!("{cell:>width$}  ")
+            } else {
+                format!("{cell:width$}  ")
+            };
+            text.push_str(&cell);
+        }
+        format!("{}\n", text.trim_end())
+    };
+    let mut text = line(heading);
+    text.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    text
+}
+
 /// A size for people: exact below a kilobyte, then decimal units with one digit.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] =

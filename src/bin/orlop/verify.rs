@@ -9,7 +9,7 @@ use orlop::oci::{RepositoryName, Role};
 use orlop::{Digest, Finding, Report, Store, VerifyReport};
 use serde::Serialize;
 
-use crate::args::{flag, option, target, target_of, value, verb};
+use crate::args::{bytes, flag, option, target, target_of, value, verb};
 use crate::error::{Exit, Failure};
 use crate::interrupt;
 use crate::output::{self, Output, plain};
@@ -57,8 +57,7 @@ fn declare() -> [Arg; 6] {
         ),
         option("threads", "N", "How many threads read [default: one for each processor]")
             .value_parser(value_parser!(u8).range(1..=64)),
-        option("limit-rate", "BYTES", "Read at most so many bytes a second, as 50M or 1G")
-            .value_parser(bytes),
+        option("limit-rate", "BYTES", "Read at most so many bytes a second, as 50M or 1G").value_parser(rate),
         option("state", "FILE", "Keep in this file how far it came, and go on there if it is interrupted")
             .value_parser(value_parser!(PathBuf)),
     ]
@@ -323,22 +322,11 @@ fn remove_state(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A number of bytes, with K, M, G or T behind it for powers of 1000.
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, as 50M".to_owned())?;
-    let power = match text.get(digits.len()..).unwrap_or_default() {
-        "" => 0,
-        "K" | "k" => 1,
-        "M" => 2,
-        "G" => 3,
-        "T" => 4,
-        unit => return Err(format!("unknown unit {unit}: use K, M, G or T")),
-    };
-    match number.checked_mul(1000_u64.pow(power)) {
-        Some(0) => Err("nothing would ever be read".into()),
-        Some(bytes) => Ok(bytes),
-        None => Err("too much".into()),
+/// A rate that gets anywhere.
+fn rate(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("nothing would ever be read".into()),
+        rate => Ok(rate),
     }
 }
 
@@ -349,10 +337,10 @@ mod tests {
     #[test]
     fn rates() {
         for (text, expected) in [("1", 1), ("50M", 50_000_000), ("2k", 2000), ("1T", 1_000_000_000_000)] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
+            assert_eq!(rate(text), Ok(expected), "{text}");
         }
         for text in ["", "M", "0", "1.5M", "5MB", "-1", "99999999999T"] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use super::super::key::{self, tag_byte};
 use super::super::record::{Input, VERSION, put_number, put_optional, put_text};
 use super::super::schema::Family;
 use super::super::view::{View, Visit};
+use super::usage::CountedRows;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::metadata::fact;
@@ -163,11 +164,13 @@ fn optional_digest(input: &mut Input<'_>) -> Result<Option<Digest>> {
     if input.byte()? == 0 { Ok(None) } else { input.digest().map(Some) }
 }
 
-impl Rows<'_> {
+impl CountedRows<'_> {
     pub(crate) fn put_event(&mut self, sequence: u64, record: &EventRecord) {
-        self.put(Family::Default, &key::event(sequence), &record.encode());
+        self.uncounted().put(Family::Default, &key::event(sequence), &record.encode());
     }
+}
 
+impl Rows<'_> {
     pub(crate) fn delete_event(&mut self, sequence: u64) {
         self.delete(Family::Default, &key::event(sequence));
     }

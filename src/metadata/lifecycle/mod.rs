@@ -4,3 +4,5 @@
 pub(super) mod event;
 pub(super) mod lease;
 pub(super) mod queue;
+pub(super) mod quota;
+pub(super) mod usage;

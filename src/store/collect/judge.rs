@@ -105,7 +105,7 @@ impl Core {
         for (candidate, read) in group.iter().zip(&reads) {
             judge.one(candidate, read)?;
         }
-        let Judge { mut rows, outcome, journal, changes, .. } = judge;
+        let Judge { rows, outcome, journal, changes, .. } = judge;
         if terms.dry_run {
             return Ok(outcome);
         }
@@ -115,12 +115,9 @@ impl Core {
         self.condemned.store(true, Ordering::Release);
         // What somebody may be told of must not be undone.
         let told = !changes.is_empty();
+        let mut rows = rows.count()?;
         let ticket = self.record(&mut rows, changes);
-        if told {
-            self.write(rows)?
-        } else {
-            self.write_unsynced(rows)?
-        }
+        self.write_anyway(rows, told && self.durable())?;
         drop(ticket);
         self.journal.release(journal.0, journal.1);
         // What a sparse manifest lacks is published with it.
@@ -406,9 +403,10 @@ impl Judge<'_, '_> {
         if !self.core.journal.is_empty()
             && let Some((_, content)) = self.view.journal(digest)?
         {
-            self.rows.delete_journal(digest);
+            let size = content.len() as u64;
+            self.rows.delete_journal(digest, size);
             self.journal.0 += 1;
-            self.journal.1 += content.len() as u64;
+            self.journal.1 += size;
         }
         self.rows.put_tombstone(digest, self.core.metadata.next_sequence());
         Ok(())

@@ -28,4 +28,5 @@ mod state;
 mod support;
 mod sweep;
 mod uploads;
+mod usage;
 mod verifying;

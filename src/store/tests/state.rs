@@ -7,20 +7,26 @@ use super::plain::{Plain, names_are_hashes};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::RepositoryName;
-use crate::store::{Change, Events, Order, Page, Repository, Store, UploadStatus};
+use crate::store::{Change, Events, Order, Page, Quota, Repository, Store, UploadStatus, usage};
 
 /// The facts that a store shows.
 pub(super) type State = BTreeSet<String>;
 
-/// Reads all of a store; every content is hashed.
+/// Reads all of a store; every content is hashed, and the counters must be what counting gives.
 pub(super) fn state(store: &Store) -> Result<State> {
     let mut state = State::new();
+    if let Some((_, difference)) = usage::differences(&store.core().metadata.snapshot())?.first() {
+        return Err(Error::corrupt(format!("the usage is not what counting gives, {difference}")));
+    }
     for upload in all(|after: Option<&UploadStatus>| store.uploads(after.map(|upload| &upload.id), 100))? {
         state.insert(format!("{} upload {} {}", upload.repository, upload.offset, saved(store, &upload)?));
     }
     let names = all(|after: Option<&RepositoryName>| store.repositories(after, 100))?;
     for name in names {
         let here = store.repository(&name);
+        if here.quota()? != Quota::default() {
+            state.insert(format!("{name} quota {:?}", here.quota()?));
+        }
         let mut tags: Option<String> = None;
         loop {
             let page = here.tags(tags.as_deref(), 100)?;

@@ -22,7 +22,7 @@ use super::state::{State, check_files, difference, events_agree, state};
 use crate::blobs::Expected;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{
-    EventLimits, Expect, OnDamage, Options, Publish, Repository, Store, Upload, UploadOptions,
+    EventLimits, Expect, OnDamage, Options, Publish, Quota, Repository, Store, Upload, UploadOptions,
 };
 use crate::sys::fault::{Fault, arm};
 
@@ -151,6 +151,9 @@ const OPERATIONS: &[Operation] = &[
         let mut batch = session.store().batch();
         batch.delete_manifest(&session.repository(), &second().digest());
         batch.commit().map(|_| ())
+    }),
+    on_open("quota", |session| {
+        session.repository().set_quota(&Quota { objects: None, bytes: Some(1 << 20) })
     }),
     on_open("delete", |session| session.store().delete_repository(&"r".parse()?).map(|_| ())),
     on_open("start upload", |session| {
@@ -714,6 +717,7 @@ sweeps! {
     tag "tag"
     untag "untag"
     remove "remove"
+    quota "quota"
     delete "delete"
     begin_upload "start upload"
     save_upload "save upload"

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{UploadId, is_over};
 use crate::error::Result;
-use crate::metadata::{Rows, UploadRecord};
+use crate::metadata::{EventChange, Rows, UploadRecord};
 use crate::oci::RepositoryName;
 use crate::store::plan::Plan;
 use crate::store::repositories::stored_name;
@@ -82,10 +82,14 @@ impl Core {
         &self,
         repository: &RepositoryName,
         mut rows: Rows<'_>,
+        gone: Option<EventChange>,
     ) -> Result<()> {
         let ends = self.uploads.of(repository);
         ends.iter().for_each(|id| rows.delete_upload(&id.0));
-        self.write(rows)?;
+        let mut rows = rows.count()?;
+        let ticket = self.record(&mut rows, gone.into_iter().collect());
+        self.write_anyway(rows, self.durable())?;
+        drop(ticket);
         self.end_uploads(&ends);
         Ok(())
     }

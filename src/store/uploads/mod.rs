@@ -138,7 +138,7 @@ impl Repository {
     ///
     /// `Busy` when as many sessions or bytes are under way as [`Limits`](crate::Limits) allows; `Invalid` for a size above
     /// the limit of the store; `Unsupported` in a plain layout, which keeps nothing of ours; `NoSpace` when there is no room
-    /// for the size; `ReadOnly`, `Poisoned`, `Indeterminate`, `Io`.
+    /// for the size, `QuotaExceeded` when a quota has none; `ReadOnly`, `Poisoned`, `Indeterminate`, `Io`.
     pub fn start_upload(&self, options: &UploadOptions) -> Result<Upload> {
         let core = self.store().core();
         core.check_uploads()?;
@@ -151,6 +151,8 @@ impl Repository {
         }
         if let Some(size) = options.size {
             core.check_room_for_file(size)?;
+            // Told now, before a byte of it comes; what others take meanwhile, the commit tells.
+            drop(self.reserve(size)?);
         }
         let id = UploadId(id::draw(id::WHAT)?);
         let algorithms =

@@ -14,7 +14,7 @@ use crate::oci::{LayoutName, Manifest, RepositoryName, Role, read_index};
 use crate::store::lost::keeps;
 use crate::store::merge::IndexFile;
 use crate::store::repositories::stored_name;
-use crate::store::{Core, until};
+use crate::store::{Core, until, usage};
 
 /// What nothing needs is compared with the queue in parts of this size.
 const ALONE: usize = 1 << 16;
@@ -38,6 +38,7 @@ impl Verifier<'_> {
         compare.unqueued_blobs()?;
         compare.graph()?;
         compare.contents()?;
+        compare.usage()?;
         compare.files()?;
         compare.published()
     }
@@ -246,6 +247,23 @@ impl Compare<'_> {
         Ok(())
     }
 
+    /// The counters are what counting gives.
+    fn usage(&mut self) -> Result<()> {
+        for (id, detail) in usage::differences(self.view)? {
+            let repositories: Vec<RepositoryName> =
+                id.and_then(|id| self.names.get(&id)).cloned().into_iter().collect();
+            let of = match (id, repositories.first()) {
+                (None, _) => "of the store".to_owned(),
+                (Some(_), Some(name)) => format!("of the repository \"{name}\""),
+                (Some(_), None) => "of a deleted repository".to_owned(),
+            };
+            let detail = format!("the usage {of} is not what counting gives, {detail}");
+            let flaw = Flaw::Metadata;
+            self.report.add(Finding { digest: None, flaw, detail, repositories, quarantined: false });
+        }
+        Ok(())
+    }
+
     /// Files that no row knows.
     fn files(&mut self) -> Result<()> {
         for algorithm in Algorithm::ALL {
@@ -389,7 +407,9 @@ mod tests {
     #[test]
     fn every_contradiction_of_the_metadata_is_found() {
         type Spoil = fn(&Place, &mut Rows<'_>);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 10] = [
+            ("the usage of the store is not what counting gives", |_, rows| rows.add_usage(None, 1)),
+            ("the usage of the repository \"\" is not", |at, rows| rows.add_usage(Some(at.id), -1)),
             ("its edge is missing", |at, rows| rows.delete_edge(at.id, &at.config, &at.manifest)),
             ("its edge is missing", |at, rows| rows.put_edge(at.id, &at.config, &at.manifest, 1 << 7)),
             ("a row of what its repository does not hold", |at, rows| {
