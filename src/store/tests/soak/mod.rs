@@ -5,16 +5,21 @@
 //! delete must stay: the lock of an artifact in a repository is shared by those who push and pull it, and taken alone by who
 //! deletes it. Nothing is locked for the collection.
 //!
-//! `ORLOP_SOAK_OPERATIONS`, `ORLOP_SOAK_CYCLES` and `ORLOP_SOAK_SEED` make a long run of it; `ORLOP_SOAK_READER` names a
-//! program that reads the directory beside it, with the directory and a name in it as arguments.
+//! `ORLOP_SOAK_OPERATIONS`, `ORLOP_SOAK_CYCLES` and `ORLOP_SOAK_SEED` make a long run of it, which tells every minute how far
+//! it has come and ends after `ORLOP_SOAK_MINUTES` at the latest; `ORLOP_SOAK_READER` names a program that reads the directory
+//! beside it, with the directory and a name in it as arguments.
 
 mod people;
+mod policies;
 mod reader;
+mod uploads;
 mod world;
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use self::world::{Figures, World};
 use crate::sys::fault::{Call, Fault, arm};
@@ -27,6 +32,8 @@ struct Size {
     seed: u64,
     /// Ends it whatever is done by then.
     most: Duration,
+    /// Between two lines that tell how far it has come.
+    tell: Option<Duration>,
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -44,6 +51,7 @@ fn soak(size: Size, without: Option<Call>) -> Result<Figures, String> {
     let mut world = World::new(size.seed);
     let _armed = without.map(|call| arm(Fault::skip(call, &world.root).forever()));
     let start = Instant::now();
+    let progress = Progress { start, every: size.tell, told: Mutex::new(start) };
     let mut round = 0;
     let done = |world: &World| {
         let enough = world.figures.operations.load(Ordering::Relaxed) >= size.operations
@@ -55,7 +63,7 @@ fn soak(size: Size, without: Option<Call>) -> Result<Figures, String> {
         let until = world.figures.operations.load(Ordering::Relaxed) + ROUND;
         world.stop.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let world = &world;
+            let (world, progress) = (&world, &progress);
             let workers: Vec<_> = (0..WORKERS)
                 .map(|worker| {
                     scope.spawn(move || people::work(world, size.seed ^ (round << 8 | worker), until))
@@ -64,6 +72,7 @@ fn soak(size: Size, without: Option<Call>) -> Result<Figures, String> {
             scope.spawn(move || world.guard(people::collect));
             scope.spawn(move || world.guard(reader::read));
             scope.spawn(move || world.guard(reader::run_program));
+            scope.spawn(move || progress.tell(world, round));
             // Whoever is done first ends the round for those who have no end of their own.
             for worker in workers {
                 drop(worker.join());
@@ -79,6 +88,29 @@ fn soak(size: Size, without: Option<Call>) -> Result<Figures, String> {
     world.finish()
 }
 
+/// Tells on stderr how far a long run has come.
+struct Progress {
+    start: Instant,
+    every: Option<Duration>,
+    told: Mutex<Instant>,
+}
+
+impl Progress {
+    fn tell(&self, world: &World, round: u64) {
+        let Some(every) = self.every else { return };
+        while !world.is_over() {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut told = self.told.lock();
+            if told.elapsed() >= every {
+                *told = Instant::now();
+                let (seconds, figures) = (self.start.elapsed().as_secs(), &world.figures);
+                // Nobody may be there to read it.
+                let _ = writeln!(std::io::stderr(), "soak: {seconds} seconds, round {round}: {figures}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_that_anybody_uses_is_collected() {
     let long = std::env::var_os("ORLOP_SOAK_OPERATIONS").is_some();
@@ -86,7 +118,8 @@ fn nothing_that_anybody_uses_is_collected() {
         operations: number("OPERATIONS", 10_000),
         cycles: number("CYCLES", 40),
         seed: number("SEED", 1),
-        most: Duration::from_secs(if long { u64::MAX } else { 20 }),
+        most: Duration::from_secs(if long { number("MINUTES", u64::MAX / 60) * 60 } else { 20 }),
+        tell: long.then_some(Duration::from_secs(60)),
     };
     let figures = match soak(size, None) {
         Ok(figures) => figures,
@@ -106,7 +139,8 @@ fn a_soak_without_a_step_of_the_protocol_fails() {
     for without in if all { &steps[..] } else { &steps[..1] } {
         let (start, most) = (Instant::now(), Duration::from_secs(120));
         let found = (1..4).find_map(|seed| {
-            soak(Size { operations: u64::MAX, cycles: u64::MAX, seed, most }, Some(*without)).err()
+            soak(Size { operations: u64::MAX, cycles: u64::MAX, seed, most, tell: None }, Some(*without))
+                .err()
         });
         let Some(why) = found else { panic!("nothing went wrong without {without:?}") };
         writeln!(std::io::stdout(), "\nsoak without {without:?}, {:?}: {why}", start.elapsed()).unwrap();

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Tag;
 use crate::store::{Expect, Repository, Store};
 
-type Outcome = std::result::Result<(), String>;
+pub(super) type Outcome = std::result::Result<(), String>;
 
 /// Pushes, pulls and deletes until so many operations were done by all.
 pub(super) fn work(world: &World, seed: u64, until: u64) {
@@ -27,13 +27,16 @@ pub(super) fn work(world: &World, seed: u64, until: u64) {
             let (name, done) = match what {
                 // It lasts longer than a grace.
                 0 if job.chance.one_in(20) => ("push under a lease", job.push_leased()),
-                0..45 => ("push", job.push()),
-                45..60 => ("pull", job.pull_tag()),
-                60..68 => ("pull by digest", job.pull_digest()),
-                68..74 => ("untag", job.untag()),
-                74..90 => ("delete", job.delete()),
-                90..94 => ("delete a blob", job.delete_blob()),
-                94..99 => ("loose content", job.loose()),
+                0..40 => ("push", job.push()),
+                40..46 => ("push a nightly", job.push_nightly()),
+                46..60 => ("pull", job.pull_tag()),
+                60..66 => ("pull by digest", job.pull_digest()),
+                66..72 => ("untag", job.untag()),
+                72..86 => ("delete", job.delete()),
+                86..90 => ("delete a blob", job.delete_blob()),
+                90..93 => ("loose content", job.loose()),
+                93..96 => ("leave an upload", job.leave_upload()),
+                96..99 => ("take up an upload", job.take_up_upload()),
                 _ if job.chance.one_in(30) => ("delete a repository", job.delete_repository()),
                 _ => ("push", job.push()),
             };
@@ -43,12 +46,13 @@ pub(super) fn work(world: &World, seed: u64, until: u64) {
     });
 }
 
-struct Job<'a> {
-    world: &'a World,
-    repository: usize,
-    artifact: usize,
-    here: Repository,
-    chance: &'a mut Chance,
+/// One piece of work: an artifact in a repository.
+pub(super) struct Job<'a> {
+    pub(super) world: &'a World,
+    pub(super) repository: usize,
+    pub(super) artifact: usize,
+    pub(super) here: Repository,
+    pub(super) chance: &'a mut Chance,
 }
 
 /// What a pusher was told to be there, and since when it may rely on that.
@@ -72,17 +76,17 @@ fn tag_of(artifact: usize) -> Tag {
     format!("t{artifact}").parse().unwrap()
 }
 
-fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error) -> String {
     format!("{:?}: {error}", error.kind())
 }
 
 impl<'a> Job<'a> {
-    fn slot(&self) -> &'a Slot {
+    pub(super) fn slot(&self) -> &'a Slot {
         self.world.slot(self.repository, self.artifact)
     }
 
     /// Lets time pass in which a collection may do harm: often none, sometimes most of what an answer is good for.
-    fn dawdle(&mut self) {
+    pub(super) fn dawdle(&mut self) {
         let most = match self.chance.below(20) {
             0 => 700,
             1 | 2 => 200,
@@ -95,18 +99,28 @@ impl<'a> Job<'a> {
     fn push(&mut self) -> Outcome {
         let _shared = self.slot().lock.read();
         let artifact = &self.world.artifacts[self.artifact];
-        // As clients do: what is there already is not sent.
-        for attempt in 0.. {
-            if attempt > 20 {
-                return Err("never came to an end".into());
-            }
-            let told = Told { since: Instant::now(), parts: self.counts(&artifact.root) };
-            let pushed = self.bring(&artifact.root).and_then(|()| {
+        self.bring_and(&artifact.root, Self::put_root)?;
+        self.slot().tagged.store(true, Ordering::SeqCst);
+        self.world.figures.pushes.fetch_add(1, Ordering::Relaxed);
+        if self.chance.one_in(3) { self.attach(&artifact.attached) } else { Ok(()) }
+    }
+
+    fn attach(&mut self, node: &Node) -> Outcome {
+        self.bring_and(node, |job| job.put(node, &[]))?;
+        self.slot().attached.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Pushes as clients do: what is there already is not sent. Whoever comes too late for his answers begins anew.
+    pub(super) fn bring_and(&mut self, node: &Node, put: impl Fn(&mut Self) -> Result<()>) -> Outcome {
+        for _ in 0..20 {
+            let told = Told { since: Instant::now(), parts: self.counts(node) };
+            let pushed = self.bring(node).and_then(|()| {
                 self.dawdle();
-                self.put_root()
+                put(self)
             });
             match pushed {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::NotFound && told.is_stale(self) => {
                     self.world.figures.late.fetch_add(1, Ordering::Relaxed);
                 }
@@ -119,9 +133,7 @@ impl<'a> Job<'a> {
                 }
             }
         }
-        self.slot().tagged.store(true, Ordering::SeqCst);
-        self.world.figures.pushes.fetch_add(1, Ordering::Relaxed);
-        if self.chance.one_in(3) { self.attach(&artifact.attached) } else { Ok(()) }
+        Err("never came to an end".into())
     }
 
     /// Under a lease there is all the time of the world.
@@ -155,34 +167,6 @@ impl<'a> Job<'a> {
         lease.release().map_err(|error| words(&error))
     }
 
-    fn attach(&mut self, node: &Node) -> Outcome {
-        for _ in 0..20 {
-            let told = Told { since: Instant::now(), parts: self.counts(node) };
-            let pushed = self.bring(node).and_then(|()| {
-                self.dawdle();
-                self.world.count();
-                self.here.push_manifest(node.media_type, node.bytes.clone(), &[])
-            });
-            match pushed {
-                Ok(_) => {
-                    self.slot().attached.store(true, Ordering::SeqCst);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound && told.is_stale(self) => {
-                    self.world.figures.late.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    return Err(format!(
-                        "lost {:?} after the answer: {}",
-                        told.since.elapsed(),
-                        words(&error)
-                    ));
-                }
-            }
-        }
-        Err("never came to an end".into())
-    }
-
     fn counts(&self, node: &Node) -> Vec<(usize, u64)> {
         let own = node.parts.iter().chain(node.children.iter().flat_map(|child| &child.parts));
         own.map(|part| (*part, self.world.taken(self.repository, *part).load(Ordering::SeqCst))).collect()
@@ -200,8 +184,7 @@ impl<'a> Job<'a> {
                 continue;
             }
             self.bring(child)?;
-            self.world.count();
-            self.here.push_manifest(child.media_type, child.bytes.clone(), &[])?;
+            self.put(child, &[])?;
         }
         Ok(())
     }
@@ -227,19 +210,26 @@ impl<'a> Job<'a> {
                 Err(error) => return Err(error),
             }
         }
+        if self.chance.one_in(3) {
+            return self.upload(part);
+        }
         self.world.count();
         self.here.push_bytes(self.world.parts[part].clone()).map(|_| ())
+    }
+
+    pub(super) fn put(&self, node: &Node, tags: &[Tag]) -> Result<()> {
+        self.world.count();
+        self.here.push_manifest(node.media_type, node.bytes.clone(), tags).map(|_| ())
     }
 
     /// The manifest and its tag, as one or one after the other.
     fn put_root(&mut self) -> Result<()> {
         let node = &self.world.artifacts[self.artifact].root;
         let tag = tag_of(self.artifact);
-        self.world.count();
         if self.chance.one_in(2) {
-            return self.here.push_manifest(node.media_type, node.bytes.clone(), &[tag]).map(|_| ());
+            return self.put(node, &[tag]);
         }
-        self.here.push_manifest(node.media_type, node.bytes.clone(), &[])?;
+        self.put(node, &[])?;
         if self.chance.one_in(4) {
             self.dawdle();
         }
@@ -292,7 +282,7 @@ impl<'a> Job<'a> {
     }
 
     /// A manifest with everything below it, to the last byte.
-    fn whole(&self, digest: &Digest) -> Outcome {
+    pub(super) fn whole(&self, digest: &Digest) -> Outcome {
         self.world.count();
         let manifest = self.here.manifest(digest).map_err(|error| words(&error))?;
         let manifest = manifest.ok_or_else(|| format!("manifest unknown, digest={digest}"))?;
@@ -398,6 +388,7 @@ impl<'a> Job<'a> {
             slot.tagged.store(false, Ordering::SeqCst);
             slot.attached.store(false, Ordering::SeqCst);
         }
+        self.world.nightlies.deleted(self.repository);
         self.world.count();
         self.world.figures.deletions.fetch_add(1, Ordering::Relaxed);
         let done = self.world.store().delete_repository(self.here.name());
@@ -411,12 +402,20 @@ pub(super) fn collect(world: &World) -> Outcome {
     while !world.is_over() {
         let cycle = world.figures.cycles.fetch_add(1, Ordering::Relaxed);
         let collector = world.store().collector();
+        // With other policies than those of the repositories now and then.
+        let collector =
+            if cycle.is_multiple_of(5) { collector.retention(super::policies::tighten) } else { collector };
         let done = if cycle.is_multiple_of(3) { collector.items(7).run() } else { collector.run() };
         let report = done.map_err(|error| words(&error))?;
         if !report.unreadable.is_empty() || !report.failed.is_empty() {
             return Err(format!("the collection failed in part: {report:?}"));
         }
         world.figures.removed.fetch_add(report.contents, Ordering::Relaxed);
+        world.figures.tags.fetch_add(report.tags, Ordering::Relaxed);
+        world.figures.manifests.fetch_add(report.manifests, Ordering::Relaxed);
+        if cycle.is_multiple_of(4) {
+            world.store().expire_uploads().map_err(|error| words(&error))?;
+        }
         if report.wait.is_some() {
             // Whoever was told something by the process before may rely on it.
             world.figures.cycles.fetch_sub(1, Ordering::Relaxed);

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::super::artifact::{IMAGE, descriptor, noise};
 use super::super::plain::{Plain, names_are_hashes};
+use super::policies::Nightlies;
+use super::uploads::Left;
 use crate::digest::{Algorithm, Digest};
 use crate::store::{Limits, OnDamage, Options, Publish, Repository, Store};
 
@@ -21,10 +23,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) const REPOSITORIES: [&str; 3] = ["", "a", "a/b"];
 /// So many that most of them are left alone for longer than a grace now and then.
-const PARTS: usize = 2400;
+pub(super) const PARTS: usize = 2400;
 const ARTIFACTS: usize = 480;
 /// Neighbours have parts in common.
-const WINDOW: usize = 30;
+pub(super) const WINDOW: usize = 30;
 
 /// A manifest and what it refers to, by their places.
 #[derive(Debug)]
@@ -68,6 +70,18 @@ pub(super) struct Figures {
     pub(super) late: AtomicU64,
     /// Pushes that waited for longer than the grace, under a lease.
     pub(super) leased: AtomicU64,
+    /// Contents that went through an upload session.
+    pub(super) uploads: AtomicU64,
+    /// Upload sessions that somebody else went on with, later.
+    pub(super) resumed: AtomicU64,
+    pub(super) cancelled: AtomicU64,
+    /// Upload sessions that were found to be over.
+    pub(super) expired: AtomicU64,
+    pub(super) nightlies: AtomicU64,
+    /// Tags removed by a policy.
+    pub(super) tags: AtomicU64,
+    /// Manifests that a collection removed.
+    pub(super) manifests: AtomicU64,
     pub(super) removed: AtomicU64,
     pub(super) reads: AtomicU64,
     pub(super) programs: AtomicU64,
@@ -84,13 +98,22 @@ pub(super) struct World {
     taken: Vec<AtomicU64>,
     /// When the test itself began and ended to delete each repository last.
     deletions: Mutex<[Option<Instant>; REPOSITORIES.len()]>,
+    /// Upload sessions that wait for somebody to go on.
+    pub(super) left: Mutex<Vec<Left>>,
+    pub(super) nightlies: Nightlies,
     pub(super) figures: Figures,
     pub(super) stop: AtomicBool,
     failure: Mutex<Option<String>>,
     _place: tempfile::TempDir,
 }
 
-fn image(name: &str, parts: &[usize], digests: &[Digest], sizes: &[Vec<u8>], subject: Option<&Node>) -> Node {
+pub(super) fn image(
+    name: &str,
+    parts: &[usize],
+    digests: &[Digest],
+    sizes: &[Vec<u8>],
+    subject: Option<&Node>,
+) -> Node {
     let part = |at: usize, media_type: &str| json!({ "mediaType": media_type, "digest": digests[at].to_string(), "size": sizes[at].len() });
     let layers: Vec<Value> =
         parts[1..].iter().map(|at| part(*at, "application/vnd.oci.image.layer.v1.tar")).collect();
@@ -159,6 +182,8 @@ impl World {
             slots: (0..REPOSITORIES.len() * ARTIFACTS).map(|_| Slot::default()).collect(),
             taken: (0..REPOSITORIES.len() * PARTS).map(|_| AtomicU64::new(0)).collect(),
             deletions: Mutex::default(),
+            left: Mutex::default(),
+            nightlies: Nightlies::default(),
             figures: Figures::default(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -242,11 +267,14 @@ impl World {
         self.store = Some(options().open(&self.root).unwrap());
     }
 
-    /// Collects everything that nobody needs, and compares what is left with what `index.json` reaches.
+    /// Ends all uploads, collects everything that nobody needs, and compares what is left with what `index.json` reaches.
     pub(super) fn finish(mut self) -> Result<Figures, String> {
+        super::uploads::end_all(&self)?;
         self.figures.removed.fetch_add(super::people::collect_all(self.store())?, Ordering::Relaxed);
         self.store().flush().map_err(|error| format!("cannot be flushed: {error}"))?;
         self.look()?;
+        super::policies::check(&self)?;
+        super::uploads::nothing_is_left(&self.root)?;
         self.store.take().unwrap().close().map_err(|error| format!("cannot be closed: {error}"))?;
         let reached = Plain::read(&self.root)?.reached;
         let count = names_are_hashes(&self.root, &BTreeSet::new())?;
@@ -285,10 +313,22 @@ impl Figures {
             ("deletions", &self.deletions),
             ("skipped", &self.skipped),
             ("mounted", &self.mounted),
+            ("uploads", &self.uploads),
             ("removed", &self.removed),
             ("reads", &self.reads),
         ] {
             assert!(got(figure) > 0, "nothing counted, figure={name}: {self}");
+        }
+        // On a slow machine the time may end before their turn comes.
+        for (name, figure) in [
+            ("resumed", &self.resumed),
+            ("cancelled", &self.cancelled),
+            ("expired", &self.expired),
+            ("tags", &self.tags),
+            ("manifests", &self.manifests),
+        ] {
+            let all = got(&self.operations) >= 10_000;
+            assert!(!all || got(figure) > 0, "nothing counted, figure={name}: {self}");
         }
         assert!(got(&self.late) * 4 < got(&self.pushes), "too many came too late: {self}");
     }
@@ -306,6 +346,13 @@ impl fmt::Display for Figures {
             mounted,
             late,
             leased,
+            uploads,
+            resumed,
+            cancelled,
+            expired,
+            nightlies,
+            tags,
+            manifests,
             removed,
             reads,
             programs,
@@ -321,6 +368,13 @@ impl fmt::Display for Figures {
             ("mounted", mounted),
             ("too late", late),
             ("under a lease", leased),
+            ("uploads in parts", uploads),
+            ("sessions taken up", resumed),
+            ("sessions cancelled", cancelled),
+            ("sessions expired", expired),
+            ("nightlies", nightlies),
+            ("tags removed by policy", tags),
+            ("manifests collected", manifests),
             ("contents removed", removed),
             ("looks of a plain reader", reads),
             ("runs of another program", programs),
