@@ -90,6 +90,10 @@ pub(super) struct Leases {
 }
 
 impl LeaseId {
+    pub(super) fn of(key: LeaseKey) -> Self {
+        Self(key)
+    }
+
     pub(super) fn key(&self) -> &LeaseKey {
         &self.0
     }
@@ -273,7 +277,7 @@ impl Core {
         record.expires <= self.clock.wall() && self.leases.ends.lock().get(id).is_none_or(passed)
     }
 
-    fn live_lease(&self, view: &View<'_>, id: &LeaseKey) -> Result<Option<LeaseRecord>> {
+    pub(super) fn live_lease(&self, view: &View<'_>, id: &LeaseKey) -> Result<Option<LeaseRecord>> {
         Ok(view.lease(id)?.filter(|record| !self.has_expired(id, record)))
     }
 
@@ -412,6 +416,6 @@ fn millis(time: Duration) -> Result<u64> {
     Ok(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
-fn ended(id: &LeaseId) -> Error {
+pub(super) fn ended(id: &LeaseId) -> Error {
     Error::not_found(format!("the lease has ended, lease={id}"))
 }

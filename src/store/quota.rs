@@ -2,17 +2,18 @@
 //!
 //! What is limited has its usage in memory too, with what commits under way add to it, so that two of them never both take
 //! the last room. A commit asks before it names or journals a byte; content that is added to a batch, and uploads that
-//! announce their size, ask before that. What makes nothing grow is never refused.
+//! announce their size, ask before that. Upload sessions hold room for what they have as long as they live. What makes
+//! nothing grow is never refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use super::locks::Need;
 use super::repository::Repository;
+use super::reservation::{Part, Reservation, reserved_for};
 use super::{Core, Store, until};
-use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Count, QuotaRecord, RepositoryId, Usages};
 use crate::oci::RepositoryName;
@@ -31,8 +32,11 @@ pub struct Quota {
     pub bytes: Option<u64>,
 }
 
+/// Under which name in no repository the quota of the store is locked.
+const NAME: &str = "\0quota";
+
 /// Whose limits: those of a repository, or of the store.
-type Owner = Option<RepositoryId>;
+pub(super) type Owner = Option<RepositoryId>;
 
 /// What a commit brings along for the quotas.
 #[derive(Debug, Default)]
@@ -47,38 +51,23 @@ pub(super) struct Terms {
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     /// Held for reading while rows are written, so that a limit begins with the whole usage.
-    limited: RwLock<BTreeMap<Owner, Arc<Limited>>>,
+    pub(super) limited: RwLock<BTreeMap<Owner, Arc<Limited>>>,
 }
 
 /// One repository, or the store, that has limits.
 #[derive(Debug)]
-struct Limited {
+pub(super) struct Limited {
     /// None for the store.
     repository: Option<RepositoryName>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     quota: Quota,
     /// What is held, with what commits under way add.
     used: Count,
-    reserved: Count,
-}
-
-/// Room that nobody else can take: in the quotas of a repository and of the store. Dropped, it is given back.
-///
-/// Made by [`Repository::reserve`]; [`Batch::settle`](super::Batch::settle) takes it for what the batch adds.
-#[derive(Debug)]
-#[must_use = "dropped, a reservation is given back"]
-pub struct Reservation {
-    parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-struct Part {
-    limited: Arc<Limited>,
-    amount: Count,
+    pub(super) reserved: Count,
 }
 
 /// A commit that may go on; unless it says that it was written, what it takes goes back.
@@ -86,14 +75,17 @@ struct Part {
 pub(super) struct Admitted<'a> {
     _writing: RwLockReadGuard<'a, BTreeMap<Owner, Arc<Limited>>>,
     parts: Vec<Part>,
+    /// What was reserved for it, and is so again if it is not written.
+    settled: Vec<(Reservation, Part)>,
     written: bool,
 }
 
 impl Quotas {
     /// Takes room for what a commit adds, all of it or none.
-    pub(super) fn admit(&self, changes: &Usages, mut terms: Terms) -> Result<Admitted<'_>> {
+    pub(super) fn admit(&self, changes: &Usages, terms: Terms) -> Result<Admitted<'_>> {
         let writing = self.limited.read();
-        let mut admitted = Admitted { _writing: writing, parts: Vec::new(), written: false };
+        let mut admitted =
+            Admitted { _writing: writing, parts: Vec::new(), settled: Vec::new(), written: false };
         for (owner, limited) in admitted._writing.iter() {
             let amount = match owner {
                 None => changes.total.stored,
@@ -118,18 +110,24 @@ impl Quotas {
             }
             states.push((part, state));
         }
+        let mut settled = Vec::new();
         for (part, state) in &mut states {
-            for reservation in &mut terms.reservations {
-                reservation.settle(&part.limited, state);
+            for reservation in &terms.reservations {
+                let amount = reservation.take(&part.limited);
+                if !amount.is_zero() {
+                    add(&mut state.reserved, amount, -1);
+                    settled.push((reservation.share(), Part { limited: Arc::clone(&part.limited), amount }));
+                }
             }
             add(&mut state.used, growth(part.amount), 1);
         }
         drop(states);
+        admitted.settled = settled;
         Ok(admitted)
     }
 
     /// Refuses what has no room, and takes none.
-    fn check(&self, owner: Owner, amount: Count, own: &[Reservation]) -> Result<()> {
+    pub(super) fn check(&self, owner: Owner, amount: Count, own: &[Reservation]) -> Result<()> {
         let limited = self.limited.read().get(&owner).map(Arc::clone);
         limited.map_or(Ok(()), |limited| {
             let state = limited.state.lock();
@@ -137,11 +135,11 @@ impl Quotas {
         })
     }
 
-    fn has(&self, owner: Owner) -> bool {
+    pub(super) fn has(&self, owner: Owner) -> bool {
         self.limited.read().contains_key(&owner)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.limited.read().is_empty()
     }
 
@@ -155,7 +153,7 @@ impl Quotas {
 
 impl Limited {
     /// `own` is reserved for whoever asks.
-    fn check(&self, state: &State, amount: Count, own: Count) -> Result<()> {
+    pub(super) fn check(&self, state: &State, amount: Count, own: Count) -> Result<()> {
         let State { quota, used, reserved } = state;
         let dimensions = [
             ("objects", quota.objects, used.objects, reserved.objects - own.objects, amount.objects),
@@ -197,36 +195,18 @@ impl Drop for Admitted<'_> {
             return;
         }
         for Part { limited, amount } in &self.parts {
-            add(&mut limited.state.lock().used, growth(*amount), -1);
+            // At one moment, so that nobody takes what an upload session has reserved.
+            let mut state = limited.state.lock();
+            add(&mut state.used, growth(*amount), -1);
+            for (reservation, part) in self.settled.iter().filter(|(_, part)| part.is_of(limited)) {
+                add(&mut state.reserved, part.amount, 1);
+                reservation.put(limited, part.amount);
+            }
         }
     }
 }
 
-impl Reservation {
-    /// Gives back what was reserved of one limit, which its holder takes for good.
-    fn settle(&mut self, limited: &Arc<Limited>, state: &mut State) {
-        for part in self.parts.iter_mut().filter(|part| Arc::ptr_eq(&part.limited, limited)) {
-            add(&mut state.reserved, std::mem::take(&mut part.amount), -1);
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        for Part { limited, amount } in &self.parts {
-            add(&mut limited.state.lock().reserved, *amount, -1);
-        }
-    }
-}
-
-fn reserved_for(reservations: &[Reservation], limited: &Arc<Limited>) -> Count {
-    let mut own = Count::default();
-    let parts = reservations.iter().flat_map(|reservation| &reservation.parts);
-    parts.filter(|part| Arc::ptr_eq(&part.limited, limited)).for_each(|part| own += part.amount);
-    own
-}
-
-fn add(to: &mut Count, amount: Count, sign: i64) {
+pub(super) fn add(to: &mut Count, amount: Count, sign: i64) {
     *to += Count { objects: amount.objects.wrapping_mul(sign), bytes: amount.bytes.wrapping_mul(sign) };
 }
 
@@ -236,53 +216,6 @@ fn growth(amount: Count) -> Count {
 
 fn shrinkage(amount: Count) -> Count {
     Count { objects: amount.objects.min(0), bytes: amount.bytes.min(0) }
-}
-
-/// What a batch asked for so far, each content once.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    contents: BTreeSet<(Owner, Digest)>,
-    growth: BTreeMap<Owner, Count>,
-    /// The batch removes something: whether there is room, its commit tells.
-    pub(super) makes_room: bool,
-}
-
-impl Asked {
-    /// Refuses content for which the batch will find no room, before it is written anywhere.
-    pub(super) fn add(
-        &mut self,
-        repository: &Repository,
-        digest: &Digest,
-        size: u64,
-        reservations: &[Reservation],
-    ) -> Result<()> {
-        let core = repository.store().core();
-        if self.makes_room || core.quotas.is_empty() {
-            return Ok(());
-        }
-        let view = core.metadata.view();
-        let mut owners: Vec<Owner> = Vec::new();
-        if view.content(digest)?.is_none() {
-            owners.push(None);
-        }
-        if let Some(id) = repository.id(&view)?
-            && !view.holds(id, digest)?
-        {
-            owners.push(Some(id));
-        }
-        owners.retain(|owner| core.quotas.has(*owner) && !self.contents.contains(&(*owner, *digest)));
-        let one = Count { objects: 1, bytes: i64::try_from(size).unwrap_or(i64::MAX) };
-        for owner in &owners {
-            let mut amount = self.growth.get(owner).copied().unwrap_or_default();
-            amount += one;
-            core.quotas.check(*owner, amount, reservations)?;
-        }
-        for owner in owners {
-            *self.growth.entry(owner).or_default() += one;
-            self.contents.insert((owner, *digest));
-        }
-        Ok(())
-    }
 }
 
 impl Repository {
@@ -345,43 +278,6 @@ impl Repository {
             None => Ok(Quota::default()),
         }
     }
-
-    /// Reserves room for one content of so many bytes that the repository does not hold yet, in its quota and that of the
-    /// store. Where there is no limit, this costs nothing and holds nothing.
-    ///
-    /// # Errors
-    ///
-    /// `QuotaExceeded`, `ReadOnly`, `Poisoned`, `Io`, `Corrupt`.
-    pub fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        let core = self.store().core();
-        core.check_writable()?;
-        let mut owners: Vec<Owner> = vec![None];
-        if !core.quotas.is_empty() {
-            owners.extend(self.id(&core.metadata.view())?.map(Some));
-        }
-        core.quotas.reserve(&owners, bytes, false)
-    }
-}
-
-impl Quotas {
-    /// Reserves in every limit of the owners or in none. `anyway` reserves where there is no room too, for an upload that was
-    /// let in before.
-    pub(super) fn reserve(&self, owners: &[Owner], bytes: u64, anyway: bool) -> Result<Reservation> {
-        let amount = Count { objects: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) };
-        let mut reservation = Reservation { parts: Vec::new() };
-        let limited = self.limited.read();
-        for limited in owners.iter().filter_map(|owner| limited.get(owner)) {
-            let mut state = limited.state.lock();
-            if !anyway {
-                limited.check(&state, amount, Count::default())?;
-            }
-            add(&mut state.reserved, amount, 1);
-            drop(state);
-            // What was reserved before a refusal goes back with this.
-            reservation.parts.push(Part { limited: Arc::clone(limited), amount });
-        }
-        Ok(reservation)
-    }
 }
 
 impl Store {
@@ -395,6 +291,8 @@ impl Store {
         let core = self.core();
         core.check_writable()?;
         core.refuse_plain()?;
+        // Two that set it must not leave one limit on the disk and the other in force.
+        let _held = core.locks.names([(NAME, String::new())].into_iter());
         let mut rows = core.metadata.rows();
         rows.put_quota(None, &(*quota).into());
         core.write(rows)?;
@@ -431,7 +329,9 @@ impl Core {
         };
         let state = Mutex::new(State { quota, used, reserved: Count::default() });
         limited.insert(owner, Arc::new(Limited { repository: repository.cloned(), state }));
-        Ok(())
+        drop(limited);
+        // What sessions have already is theirs.
+        self.reserve_for_uploads(repository)
     }
 
     /// Puts the quotas into force that an earlier process set.

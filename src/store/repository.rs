@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::batch::Pushed;
 use super::content::Stat;
-use super::quota::Asked;
+use super::reservation::Asked;
 use super::{Page, Store};
 use crate::blobs::{Blob, BlobReader, Content, Expected};
 use crate::digest::Digest;

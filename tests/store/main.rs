@@ -35,6 +35,7 @@ mod removals;
 mod repairing;
 mod repositories;
 mod retention;
+mod sessions;
 mod support;
 mod tags;
 mod unknown;

@@ -11,7 +11,7 @@ use super::plain::names_are_hashes;
 use crate::blobs::Expected;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
-use crate::store::{Options, Publish, Repository, Store, UploadId, UploadOptions};
+use crate::store::{Options, Publish, Quota, Repository, Store, UploadId, UploadOptions};
 use crate::sys::fault::{Call, Fault, arm};
 
 fn open(root: &Path) -> (Store, Repository) {
@@ -172,4 +172,37 @@ fn bytes_that_found_no_room_come_again() {
     assert_eq!(fs::metadata(file_of(&root, upload.id())).unwrap().len(), 10);
     upload.append(10, &content[10..]).unwrap();
     upload.finish(&Expected::from(Digest::of(&content))).unwrap();
+}
+
+/// The commit has taken the room in the quota already when the disk fails.
+#[test]
+fn a_finish_whose_disk_fails_has_its_room_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    here.set_quota(&Quota { bytes: Some(100_000), ..Quota::default() }).unwrap();
+    let id = saved(&here);
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    let free = |bytes: u64| {
+        drop(here.reserve(bytes).unwrap());
+        assert_eq!(here.reserve(bytes + 1).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    };
+    for _ in 0..2 {
+        let armed = arm(Fault::new(Call::Rename, &root, Errno::NOSPC));
+        assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(armed.fired(), 1);
+        drop(armed);
+        free(50_000);
+    }
+    // So it is with what was reserved for a batch, which ends with it.
+    let mut batch = store.batch();
+    batch.settle(here.reserve(45_000).unwrap());
+    batch.push_bytes(&here, noise("batch", 45_000)).unwrap();
+    free(5000);
+    let armed = arm(Fault::new(Call::Rename, &root, Errno::NOSPC));
+    assert_eq!(batch.commit().unwrap_err().kind(), ErrorKind::NoSpace);
+    drop(armed);
+    free(50_000);
+    upload.finish(&Expected::default()).unwrap();
+    free(50_000);
 }

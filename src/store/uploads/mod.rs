@@ -16,6 +16,7 @@ pub use self::session::Upload;
 pub(super) use self::table::Sessions;
 
 use self::table::Taken;
+use super::lease::{LeaseId, ended};
 use super::locks::Need;
 use super::repositories::stored_name;
 use super::{Core, Page, Repository, Store, until};
@@ -40,6 +41,8 @@ pub struct UploadOptions {
     pub size: Option<u64>,
     /// How long the session lives after it was started or saved last. A day by default.
     pub time_to_live: Option<Duration>,
+    /// A lease that holds the finished content from the commit on that finishes it. It must not have ended by then.
+    pub lease: Option<LeaseId>,
 }
 
 impl UploadOptions {
@@ -71,6 +74,13 @@ impl UploadOptions {
         self.time_to_live = Some(time);
         self
     }
+
+    /// The same with a lease for the finished content.
+    #[must_use]
+    pub fn lease(mut self, lease: LeaseId) -> Self {
+        self.lease = Some(lease);
+        self
+    }
 }
 
 /// An upload session as its row has it.
@@ -87,6 +97,8 @@ pub struct UploadStatus {
     pub size: Option<u64>,
     /// What is hashed while the bytes come.
     pub algorithms: Vec<Algorithm>,
+    /// The lease that will hold the finished content.
+    pub lease: Option<LeaseId>,
     /// When it was started.
     pub created: SystemTime,
     /// When it was saved last.
@@ -103,6 +115,7 @@ impl UploadStatus {
             offset: record.offset,
             size: record.expected,
             algorithms: record.hashes.iter().map(|(algorithm, _)| *algorithm).collect(),
+            lease: record.lease.map(LeaseId::of),
             created: time_of(record.created),
             saved: time_of(record.saved),
             expires: time_of(record.expires()),
@@ -113,6 +126,10 @@ impl UploadStatus {
 impl Repository {
     /// Starts an upload session; it is durable when this returns. It is bound to this repository, which need not exist yet,
     /// and has a random id of 128 bits that nobody can guess.
+    ///
+    /// As long as it lives, also through restarts, it keeps room in the quotas of the repository and the store, for one object
+    /// and the bytes that it has or announced, so that finishing it finds that room. Bytes for which there is none are refused
+    /// before they are stored.
     ///
     /// ```
     /// # fn main() -> orlop::Result<()> {
@@ -137,7 +154,7 @@ impl Repository {
     /// # Errors
     ///
     /// `Busy` when as many sessions or bytes are under way as [`Limits`](crate::Limits) allows; `Invalid` for a size above
-    /// the limit of the store; `Unsupported` in a plain layout, which keeps nothing of ours; `NoSpace` when there is no room
+    /// the limit of the store; `NotFound` for a lease that is not there; `Unsupported` in a plain layout, which keeps nothing of ours; `NoSpace` when there is no room
     /// for the size, `QuotaExceeded` when a quota has none; `ReadOnly`, `Poisoned`, `Indeterminate`, `Io`.
     pub fn start_upload(&self, options: &UploadOptions) -> Result<Upload> {
         let core = self.store().core();
@@ -151,9 +168,8 @@ impl Repository {
         }
         if let Some(size) = options.size {
             core.check_room_for_file(size)?;
-            // Told now, before a byte of it comes; what others take meanwhile, the commit tells.
-            drop(self.reserve(size)?);
         }
+        check_lease(core, options.lease)?;
         let id = UploadId(id::draw(id::WHAT)?);
         let algorithms =
             if options.algorithms.is_empty() { &[Algorithm::Sha256][..] } else { &options.algorithms };
@@ -170,7 +186,7 @@ impl Repository {
             hashes: hashes.midstates(),
             unsynced: !core.durable(),
             suspect: false,
-            lease: None,
+            lease: options.lease.map(|id| *id.key()),
         };
         // Until it has its row, the repository is not deleted: that takes the sessions that are there along.
         let held = core.locks.repositories([(self.name().as_str(), Need::Shared)].into_iter());
@@ -260,6 +276,13 @@ impl Core {
             format!("a plain layout keeps no upload sessions: make it a store, path={path}"),
         ))
     }
+}
+
+/// What nobody would hold is told before the bytes come.
+fn check_lease(core: &Core, lease: Option<LeaseId>) -> Result<()> {
+    lease.map_or(Ok(()), |id| {
+        core.live_lease(&core.metadata.view(), id.key())?.map(drop).ok_or_else(|| ended(&id))
+    })
 }
 
 /// Milliseconds since 1970.

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::table::Taken;
-use super::{UploadId, UploadStatus, now};
+use super::{UploadId, UploadStatus, check_lease, now};
 use crate::blobs::{Expected, Hashes, UploadFile};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +13,7 @@ use crate::metadata::UploadRecord;
 use crate::store::Core;
 use crate::store::batch::{Item, Parts, Pushed};
 use crate::store::commit::Source;
+use crate::store::lease::LeaseId;
 use crate::store::locks::Need;
 
 /// An upload session, which nobody else has while this lives.
@@ -124,8 +125,8 @@ impl Upload {
     /// # Errors
     ///
     /// `OffsetMismatch`, which tells where the next bytes have to begin, when it is not there; `Mismatch` beyond the size that
-    /// was announced, `Invalid` beyond the largest size allowed; `Busy` when all sessions together would have too many bytes;
-    /// `NotFound` when it was removed with its repository; `NoSpace`, `ReadOnly`, `Poisoned`, `Io`. The session is as it was
+    /// was announced, `Invalid` beyond the largest size allowed; `Busy` when all sessions together would have too many bytes,
+    /// `QuotaExceeded` when a quota has no room for more; `NotFound` when it was removed with its repository; `NoSpace`, `ReadOnly`, `Poisoned`, `Io`. The session is as it was
     /// before, and the same bytes may be tried again.
     pub fn append(&mut self, offset: u64, bytes: impl AsRef<[u8]>) -> Result<u64> {
         self.check()?;
@@ -201,6 +202,22 @@ impl Upload {
         Ok(self.offset)
     }
 
+    /// Puts what will be finished under another lease, or under none. Durable when this returns; says nothing about what was
+    /// appended and not saved.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such lease, or the session is no longer there; `ReadOnly`, `Poisoned`, `Indeterminate`,
+    /// `NoSpace`, `Io`.
+    pub fn set_lease(&mut self, lease: Option<LeaseId>) -> Result<()> {
+        self.check()?;
+        check_lease(self.taken.core(), lease)?;
+        let record = UploadRecord { lease: lease.map(|id| *id.key()), ..self.record.clone() };
+        put(&self.taken, &record)?;
+        self.record = record;
+        Ok(())
+    }
+
     /// Cuts off what a failed write left.
     fn tidy(&mut self) -> Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.untidy) {
@@ -252,8 +269,9 @@ impl Upload {
     /// # Errors
     ///
     /// `Mismatch` when size or digest are not what was expected: the session stays as it is, since the bytes may be right
-    /// and the digest wrong; cancel it if they are not. As [`Batch::commit`](crate::Batch::commit); the session stays, and
-    /// finishing may be tried again.
+    /// and the digest wrong; cancel it if they are not. `NotFound` when the lease of the session has ended:
+    /// [`Upload::set_lease`] gives it another. As [`Batch::commit`](crate::Batch::commit); the session stays, and what it has of
+    /// quotas, and finishing may be tried again.
     pub fn finish(&mut self, expected: &Expected) -> Result<Pushed> {
         self.check()?;
         self.tidy()?;
@@ -274,11 +292,12 @@ impl Upload {
         let (digest, source) =
             if small { self.small(algorithm, expected)? } else { self.large(algorithm, expected)? };
         let repository = self.taken.repository().name().clone();
-        let items = vec![
+        let mut items = vec![
             Item::Hold { repository: repository.clone(), digest },
             Item::EndUpload { repository, id: self.taken.id },
         ];
-        let mut parts = Parts { items, ..Parts::default() };
+        items.extend(self.record.lease.map(|id| Item::Lease { id: LeaseId::of(id) }));
+        let mut parts = Parts { items, reservations: vec![self.taken.reservation()?], ..Parts::default() };
         parts.sources.insert(digest, source);
         let core = self.taken.core();
         let committed = core.commit(parts)?;

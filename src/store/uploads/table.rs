@@ -8,6 +8,7 @@ use super::{UploadId, now};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::UploadRecord;
 use crate::oci::RepositoryName;
+use crate::store::reservation::Reservation;
 use crate::store::{Core, Repository, Store};
 
 /// The sessions of one store.
@@ -29,6 +30,8 @@ struct Entry {
     expires: u64,
     /// Bytes that it has or will have, as far as the limits go.
     counted: u64,
+    /// As many bytes of the quotas, and one object.
+    reservation: Reservation,
     /// Somebody has it.
     taken: bool,
     /// This process wrote its row, so what the row says of the file is true here.
@@ -40,6 +43,7 @@ impl Table {
         if let Some(entry) = self.sessions.get_mut(id) {
             self.bytes = self.bytes - u128::from(entry.counted) + u128::from(bytes);
             entry.counted = bytes;
+            entry.reservation.shrink(bytes);
         }
     }
 
@@ -51,7 +55,8 @@ impl Table {
 
 impl Entry {
     fn new(repository: RepositoryName, record: &UploadRecord, here: bool) -> Self {
-        Self { repository, expires: record.expires(), counted: 0, taken: here, saved_here: here }
+        let reservation = Reservation::nothing();
+        Self { repository, expires: record.expires(), counted: 0, reservation, taken: here, saved_here: here }
     }
 }
 
@@ -106,38 +111,50 @@ impl Sessions {
 }
 
 impl Core {
-    /// Lets a new session in, if the limits allow it. What it said that it will have is reserved.
-    ///
-    /// Quotas of repositories belong here: `record.expected` is what is asked for, before anything is stored.
+    /// Lets a new session in, if limits and quotas allow it. What it said that it will have is reserved.
     pub(super) fn admit(
         &self,
         repository: &Repository,
         id: UploadId,
         record: &UploadRecord,
     ) -> Result<Taken> {
-        let limits = &self.options.limits;
-        let fits = |table: &Table| {
-            table.sessions.len() < limits.max_uploads && self.has_room(table, counted(record))
-        };
-        let mut table = self.uploads.table.lock();
-        if !fits(&table) {
-            drop(table);
-            self.expire_uploads()?;
-            table = self.uploads.table.lock();
-            if table.sessions.len() >= limits.max_uploads {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("too many upload sessions are under way, limit={}", limits.max_uploads),
-                ));
+        match self.let_in(repository, id, record) {
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
+                self.expire_uploads()?;
+                self.let_in(repository, id, record)?;
             }
-            if !fits(&table) {
-                return Err(self.too_many_bytes());
-            }
+            let_in => let_in?,
         }
-        table.sessions.insert(id, Entry::new(repository.name().clone(), record, true));
-        table.count(&id, counted(record));
-        drop(table);
         Ok(Taken { repository: repository.clone(), id })
+    }
+
+    fn let_in(&self, repository: &Repository, id: UploadId, record: &UploadRecord) -> Result<()> {
+        let limit = self.options.limits.max_uploads;
+        let mut table = self.uploads.table.lock();
+        if table.sessions.len() >= limit {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("too many upload sessions are under way, limit={limit}"),
+            ));
+        }
+        if !self.has_room(&table, counted(record)) {
+            return Err(self.too_many_bytes());
+        }
+        let entry = Entry::new(repository.name().clone(), record, true);
+        self.reserve_for_upload(repository.name(), &entry.reservation, counted(record), false)?;
+        table.sessions.insert(id, entry);
+        table.count(&id, counted(record));
+        Ok(())
+    }
+
+    /// A limit is new: what the sessions of a repository have, or all of them where there is none, is theirs already.
+    pub(in crate::store) fn reserve_for_uploads(&self, repository: Option<&RepositoryName>) -> Result<()> {
+        let table = self.uploads.table.lock();
+        let concerned = |entry: &&Entry| repository.is_none_or(|name| entry.repository == *name);
+        for entry in table.sessions.values().filter(concerned) {
+            self.reserve_for_upload(&entry.repository, &entry.reservation, entry.counted, true)?;
+        }
+        Ok(())
     }
 
     fn has_room(&self, table: &Table, more: u64) -> bool {
@@ -213,7 +230,7 @@ impl Taken {
         }
     }
 
-    /// Makes room for `bytes` in all, before they come.
+    /// Makes room for `bytes` in all, in limits and quotas, before they come.
     pub(super) fn grow(&self, bytes: u64) -> Result<()> {
         let core = self.core();
         let mut table = core.uploads.table.lock();
@@ -223,9 +240,16 @@ impl Taken {
             if !core.has_room(&table, bytes - counted) {
                 return Err(core.too_many_bytes());
             }
+            core.reserve_for_upload(&entry.repository, &entry.reservation, bytes, false)?;
             table.count(&self.id, bytes);
         }
         Ok(())
+    }
+
+    /// What is reserved in quotas for the content that it becomes; still so if that fails.
+    pub(super) fn reservation(&self) -> Result<Reservation> {
+        let table = self.core().uploads.table.lock();
+        table.sessions.get(&self.id).map(|entry| entry.reservation.share()).ok_or_else(|| self.gone())
     }
 
     /// The row was written.
