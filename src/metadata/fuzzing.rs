@@ -3,6 +3,9 @@
 
 use super::key::{self, ReferrerOrder, RepositoryId};
 use super::lifecycle::event::{EventRecord, FeedRecord};
+use super::lifecycle::lease::LeaseRecord;
+use super::lifecycle::quota::QuotaRecord;
+use super::lifecycle::usage::{self, Fields};
 use super::log_tail::{BLOCK, Tail};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, encode_target,
@@ -10,6 +13,7 @@ use super::record::{
 };
 use super::retention::RetentionRecord;
 use super::upload::UploadRecord;
+use super::view::id_in;
 use crate::digest::Digest;
 
 /// Decodes any bytes as every record: what is accepted means the same after it was written again.
@@ -41,6 +45,13 @@ pub(crate) fn records(bytes: &[u8]) {
     if let Ok(record) = UploadRecord::decode(bytes) {
         assert_eq!(UploadRecord::decode(&record.encode()).unwrap(), record);
     }
+    if let Ok(record) = LeaseRecord::decode(bytes) {
+        assert_eq!(LeaseRecord::decode(&record.encode()).unwrap(), record);
+    }
+    if let Ok(record) = QuotaRecord::decode(bytes) {
+        assert_eq!(QuotaRecord::decode(&record.encode()).unwrap(), record);
+    }
+    counters(bytes);
     if let Ok(target) = decode_target(bytes) {
         assert_eq!(decode_target(&encode_target(target.as_ref())).unwrap(), target);
     }
@@ -53,6 +64,19 @@ pub(crate) fn records(bytes: &[u8]) {
     if let Ok((_, content)) = split_journal(bytes) {
         assert_eq!(content.len() + 8, bytes.len());
     }
+}
+
+/// Any bytes as a counter and as operands of one: what can be read adds up in any grouping, and what cannot stays as it is.
+fn counters(bytes: &[u8]) {
+    let sum = |values: &[&[u8]]| usage::sum(values.iter().copied()).unwrap();
+    let Ok(fields) = Fields::decode(bytes) else {
+        assert_eq!(sum(&[bytes, &Fields::default().encode()]), bytes);
+        return;
+    };
+    let again = fields.encode();
+    assert_eq!(Fields::decode(&again).unwrap(), fields);
+    assert_eq!(sum(&[bytes]), again);
+    assert_eq!(sum(&[&sum(&[bytes, &again]), bytes]), sum(&[bytes, &sum(&[&again, bytes])]));
 }
 
 /// Reads any bytes as keys, and takes apart what was put together from two digests and numbers.
@@ -69,6 +93,10 @@ pub(crate) fn keys(bytes: &[u8]) {
     let second = Digest::of(rest);
     assert_eq!(key::about_of(&key::edge(&first, id, &second)).unwrap(), (first, id));
     assert_eq!(key::about_of(&key::holder(&first, id, key::Kind::Blob)).unwrap(), (first, id));
+    for (whole, one) in [(key::usage(None), key::usage(Some(id))), (key::quota(None), key::quota(Some(id)))] {
+        assert!(one.starts_with(&whole));
+        assert_eq!(id_in(&one, whole.len()).unwrap(), id);
+    }
     let text = String::from_utf8_lossy(rest);
     let created = i64::from_be_bytes(*number);
     for order in [ReferrerOrder::Insertion, ReferrerOrder::Created] {

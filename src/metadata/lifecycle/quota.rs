@@ -19,7 +19,7 @@ impl QuotaRecord {
         *self == Self::default()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let Self { objects, bytes } = self;
         let mut out = vec![VERSION, u8::from(objects.is_some()) | u8::from(bytes.is_some()) << 1];
         for number in [objects, bytes].into_iter().flatten() {
@@ -28,7 +28,7 @@ impl QuotaRecord {
         out
     }
 
-    fn decode(row: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(row: &[u8]) -> Result<Self> {
         let mut input = Input::open(row, "quota")?;
         let flags = input.byte()?;
         let objects = if flags & 1 != 0 { Some(input.number()?) } else { None };

@@ -118,10 +118,10 @@ impl Usages {
 
 /// The value of a counter's row: signed numbers, of which those at the end may be left out if they are zero.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Fields([i64; FIELDS]);
+pub(in super::super) struct Fields([i64; FIELDS]);
 
 impl Fields {
-    fn encode(&self) -> Vec<u8> {
+    pub(in super::super) fn encode(&self) -> Vec<u8> {
         let used = self.0.iter().rposition(|number| *number != 0).map_or(0, |last| last + 1);
         let mut out = Vec::with_capacity(24);
         out.push(VERSION);
@@ -132,7 +132,7 @@ impl Fields {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut input = Input::open(bytes, "usage")?;
         let mut fields = Self::default();
         for field in &mut fields.0 {
@@ -180,7 +180,7 @@ pub(in super::super) fn merge(_: &[u8], value: Option<&[u8]>, operands: &MergeOp
     sum(value.into_iter().chain(operands))
 }
 
-fn sum<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+pub(in super::super) fn sum<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let mut total = Fields::default();
     for value in values {
         let Ok(fields) = Fields::decode(value) else { return Some(value.to_vec()) };
