@@ -4,9 +4,8 @@
 //! them alone is taken; changed by both, ours stays and theirs becomes an untagged manifest; removed by them is applied
 //! after a clean close and otherwise reported. An untagged entry that is missing never removes anything.
 //!
-//! What was taken has their view as its base from then on. The file stays theirs until the next publish, and its fingerprint
-//! is put down as `merged`, so that nobody merges it again after a crash. A crash before that leads to a second merge: what
-//! was changed here since must not look like something that they alone have changed.
+//! What was taken has their view as its base from then on, or a second merge of the same file (`merge_once.rs`) would take
+//! what was changed here since for something that they alone have changed.
 //!
 //! Between the exchange of a publish and its fingerprint the base is not known: a process that ends there leaves a file that
 //! somebody else may edit before the next look, and nobody can tell afterwards whether the edit began with this file or with
@@ -18,14 +17,13 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 
 use super::batch::{Changed, Expect, Item, Parts};
-use super::publish::hash_of;
 use super::report::Report;
 use super::repositories::{stored_name, untagged};
 use super::take_in::{TakeIn, Taken};
 use super::{Core, until};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Fingerprint, View, fact};
+use crate::metadata::{View, fact};
 use crate::oci::attached::{Attached, Subject};
 use crate::oci::layout::{INDEX_FILE, MEMBERSHIP, REF_NAME};
 use crate::oci::{Descriptor, IndexEntry, LayoutName, RepositoryName, Tag, read_index};
@@ -103,67 +101,6 @@ struct Group {
 }
 
 impl Core {
-    /// Looks at `index.json` and merges it if somebody else wrote it. Answers what has to be known for writing it.
-    ///
-    /// A file that was merged is not merged again before it is replaced.
-    pub(super) fn merge_foreign(&self, absence: Absence, merged: &mut Option<Stat>) -> Result<IndexFile> {
-        let found = self.inspect_index()?;
-        match found {
-            IndexFile::Ours | IndexFile::None => {}
-            IndexFile::Lost => {
-                self.report(Report::Damaged { file: INDEX_FILE.into(), reason: "it is missing".into() })
-            }
-            IndexFile::Foreign(stat) if *merged == Some(stat) => {}
-            IndexFile::Foreign(stat) => {
-                let fail = |error| Error::io("read index.json", &self.root, error);
-                let Some(file) = self.root_dir.open_file(INDEX_FILE).map_err(fail)? else {
-                    return Ok(IndexFile::Lost);
-                };
-                if self.was_merged(&file, &stat)? {
-                    self.signals.view_changed();
-                } else {
-                    self.merge_whole(&file, &stat, absence)?;
-                }
-                *merged = Some(stat);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether `index.json` has something that was not merged yet.
-    pub(super) fn is_unmerged(&self) -> Result<bool> {
-        let IndexFile::Foreign(stat) = self.inspect_index()? else { return Ok(false) };
-        let fail = |error| Error::io("read index.json", &self.root, error);
-        let file = self.root_dir.open_file(INDEX_FILE).map_err(fail)?;
-        file.map_or(Ok(true), |file| self.was_merged(&file, &stat).map(|merged| !merged))
-    }
-
-    /// Whether an earlier process merged this very file. Its stat is not enough: they may have written it in place.
-    fn was_merged(&self, file: &File, stat: &Stat) -> Result<bool> {
-        let Some(merged) = self.metadata.view().fingerprint(fact::MERGED)? else { return Ok(false) };
-        Ok(merged.size == stat.size && self.hash_index(file)? == merged.hash)
-    }
-
-    fn merge_whole(&self, file: &File, stat: &Stat, absence: Absence) -> Result<()> {
-        // Before it is read: what is written in place meanwhile has another hash and is merged once more.
-        let hash = self.hash_index(file)?;
-        let sound = self.merge_index(file, absence, self.base()?)?;
-        // What is taken over as a whole is taken over again when it was interrupted.
-        if !sound || absence == Absence::Adopt {
-            return Ok(());
-        }
-        let mut rows = self.metadata.rows();
-        let print = Fingerprint { hash, size: stat.size, inode: stat.ino, modified: stat.mtime_ns };
-        rows.put_fingerprint(fact::MERGED, &print);
-        // Behind the rows of the merge in the log: where it survives they do too.
-        self.write_unsynced(rows)
-    }
-
-    fn hash_index(&self, file: &File) -> Result<[u8; 32]> {
-        let fail = |error| Error::io("read index.json", &self.root, error);
-        rewind(file).and_then(|()| hash_of(file)).map_err(fail)
-    }
-
     /// What a file that is neither published nor pending was made from.
     pub(super) fn base(&self) -> Result<Base> {
         let pending = self.metadata.view().fingerprint(fact::PENDING)?;
@@ -205,7 +142,7 @@ impl Core {
     }
 }
 
-fn rewind(mut file: &File) -> io::Result<()> {
+pub(super) fn rewind(mut file: &File) -> io::Result<()> {
     file.seek(SeekFrom::Start(0)).map(|_| ())
 }
 

@@ -17,6 +17,7 @@ mod locks;
 mod lost;
 mod manifests;
 mod merge;
+mod merge_once;
 mod names;
 mod observe;
 mod open;
