@@ -48,7 +48,7 @@ impl Store {
             let before = report.removed;
             for name in core.blobs.list(algorithm)? {
                 let Listed::Digest(digest) = name? else { continue };
-                if core.metadata.view().content(&digest)?.is_some() {
+                if core.is_known(&digest)? {
                     continue;
                 }
                 let Some(stat) = core.blobs.stat(&digest)?.filter(|stat| stat.is_file) else { continue };
@@ -70,13 +70,17 @@ impl Store {
 }
 
 impl Core {
+    /// What a collection has condemned is its own to take: it may not be in the log yet that it is, and the published
+    /// `index.json` may reach it.
+    fn is_known(&self, digest: &Digest) -> Result<bool> {
+        let view = self.metadata.view();
+        Ok(view.content(digest)?.is_some() || view.is_tombstone(digest)?)
+    }
+
     /// A commit gives a file its name before its row, and has its stripe all the while.
-    fn remove_unknown_file(&self, digest: &Digest) -> Result<bool> {
+    pub(super) fn remove_unknown_file(&self, digest: &Digest) -> Result<bool> {
         let _held = self.locks.content([(digest, Need::Exclusive)].into_iter());
-        if self.metadata.view().content(digest)?.is_some() {
-            return Ok(false);
-        }
-        self.blobs.remove(digest)
+        if self.is_known(digest)? { Ok(false) } else { self.blobs.remove(digest) }
     }
 
     /// What the entries reach that other tools wrote and that are kept as they are: some of it may be there, unknown.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::artifact::{Artifact, noise};
 use crate::digest::Digest;
 use crate::error::ErrorKind;
+use crate::metadata::Kind;
 use crate::store::{Answers, Collection, Expect, Options, Publish, Repository, Store};
 use crate::sys::fault::{Call, Fault, arm};
 
@@ -245,4 +246,24 @@ fn nothing_that_is_left_alone_is_forgotten_by_the_queue() {
     let found = verify();
     assert_eq!(found.len(), 1);
     assert!(found[0].to_string().contains("no collection will look at it"), "{found:?}");
+}
+
+/// Somebody removes unknown files between the two phases of a collection: `index.json` may reach what is condemned, and after a
+/// power cut its rows may be back.
+#[test]
+fn what_is_condemned_is_not_unknown() {
+    let at = Place::new(options());
+    let digest = at.large("condemned");
+    let core = at.store.core();
+    let id = core.metadata.view().repository("r").unwrap().unwrap();
+    let mut rows = core.metadata.rows();
+    rows.delete_member(id, Kind::Blob, &digest);
+    rows.delete_content(&digest);
+    rows.put_tombstone(&digest, core.metadata.next_sequence());
+    core.write(rows).unwrap();
+    assert!(!core.remove_unknown_file(&digest).unwrap() && at.has_file(&digest));
+    let mut rows = core.metadata.rows();
+    rows.delete_tombstone(&digest);
+    core.write(rows).unwrap();
+    assert!(core.remove_unknown_file(&digest).unwrap() && !at.has_file(&digest));
 }
