@@ -1,5 +1,5 @@
-//! A process that is killed at any moment, while four threads push, upload, tag, remove and delete: what it acknowledged is
-//! there, and what it did not is there whole or not at all.
+//! A process that is killed at any moment, while four threads push, upload, tag, remove, delete and limit: what it acknowledged
+//! is there, and what it did not is there whole or not at all.
 //!
 //! `ORLOP_KILLS` says how many times (60 by default), `ORLOP_KILL_SEED` where the chances begin.
 
@@ -12,8 +12,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use orlop::oci::RepositoryName;
 use orlop::{
-    Digest, ErrorKind, EventLimits, Expect, Expected, Options, Publish, Repository, Store, UploadOptions,
+    Digest, ErrorKind, EventLimits, Expect, Expected, Options, Publish, Quota, Repository, Retention, Store,
+    UploadOptions,
 };
 
 use crate::events::replayed;
@@ -27,8 +29,9 @@ const POOL: usize = 24;
 /// What a worker does in one step.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Pushes an artifact under a tag and under `latest`, with what is attached to it.
-    Push(usize),
+    /// Pushes an artifact under a tag and under `latest`, with what is attached to it; and, beside collections that keep one
+    /// of those only, under a tag of this step.
+    Push(usize, Option<(usize, usize)>),
     Untag(usize),
     Remove(usize),
     Delete,
@@ -37,6 +40,12 @@ enum Step {
     Checkpoint(usize),
     /// Goes on with the upload session of the worker, or starts one: one step of it.
     Upload(usize),
+    /// Sets the quota of the repository, which nothing here reaches, or takes it away.
+    Limit(usize),
+    /// Gives the repository a policy, which lets nothing go, or takes it away.
+    Retain(usize),
+    /// Removes the files that nobody knows, as those are that an earlier round left.
+    RemoveUnknown,
 }
 
 /// One worker's repository as it should be.
@@ -47,6 +56,12 @@ struct Model {
     blobs: BTreeSet<Digest>,
     /// The size that the upload session announced, and what it has.
     upload: Option<(usize, usize)>,
+    /// The repository is listed.
+    exists: bool,
+    quota: Option<u64>,
+    keep_last: Option<u32>,
+    /// The last tag of a step, if its manifest was not removed: no collection takes that one.
+    newest: Option<String>,
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -65,19 +80,22 @@ fn makes_checkpoints(round: usize) -> bool {
     round % 6 == 5
 }
 
-fn step_of(seed: u64, round: usize, worker: usize, step: usize) -> Step {
+fn step_of(seed: u64, round: usize, worker: usize, step: usize, collect: bool) -> Step {
     let chance = chance(seed, round, worker, step);
     let which = chance / 32 % POOL;
     if worker == 0 && makes_checkpoints(round) && step.is_multiple_of(4) {
         return Step::Checkpoint(step / 4 % 2);
     }
     match chance % 32 {
-        0..16 => Step::Push(which),
-        16..20 => Step::Upload(which),
-        20..25 => Step::Untag(which),
-        25..29 => Step::Remove(which),
-        29 => Step::Delete,
-        _ => Step::Flush,
+        0..14 => Step::Push(which, (collect && tags_steps(worker)).then_some((round, step))),
+        14..18 => Step::Upload(which),
+        18..22 => Step::Untag(which),
+        22..26 => Step::Remove(which),
+        26 => Step::Delete,
+        27 => Step::Flush,
+        28 | 29 => Step::Limit(which),
+        30 => Step::Retain(which),
+        _ => Step::RemoveUnknown,
     }
 }
 
@@ -91,6 +109,29 @@ fn checkpoint_of(root: &Path, which: usize) -> PathBuf {
 
 fn tag_of(which: usize) -> String {
     format!("t{}", which % 10)
+}
+
+/// The tag of one step: later ones are greater.
+fn tag_of_step((round, step): (usize, usize)) -> String {
+    format!("old-{round:06}-{step:06}")
+}
+
+/// Workers whose manifests go with such a tag if nothing else names them.
+fn tags_steps(worker: usize) -> bool {
+    !worker.is_multiple_of(2)
+}
+
+fn is_of_step(tag: &str) -> bool {
+    tag.starts_with("old-")
+}
+
+/// What a repository is limited to, above all that is pushed here.
+fn limit_of(which: usize) -> Option<u64> {
+    (!which.is_multiple_of(4)).then_some((1 << 40) + which as u64)
+}
+
+fn kept_of(which: usize) -> Option<u32> {
+    (!which.is_multiple_of(4)).then_some(100_000 + which as u32)
 }
 
 /// An artifact of the pool and what is attached to it: every third with large content, and parts that all workers have.
@@ -137,7 +178,7 @@ fn upload(store: &Store, here: &Repository, size: usize) {
 fn perform(store: &Store, worker: usize, step: Step) {
     let here = repo(store, &name_of(worker));
     match step {
-        Step::Push(which) => {
+        Step::Push(which, step) => {
             let (artifact, statement, loose) = artifacts(worker, which);
             let mut batch = store.batch();
             for part in artifact.parts.iter().chain(&statement.parts).chain(&loose) {
@@ -147,6 +188,9 @@ fn perform(store: &Store, worker: usize, step: Step) {
             batch.push_manifest(&here, statement.media_type, statement.bytes.clone()).unwrap();
             batch.tag(&here, &tag(&tag_of(which)), digest, Expect::Any);
             batch.tag(&here, &tag("latest"), digest, Expect::Any);
+            if let Some(step) = step {
+                batch.tag(&here, &tag(&tag_of_step(step)), digest, Expect::Any);
+            }
             batch.commit().unwrap();
         }
         Step::Untag(which) => drop(here.untag(&tag(&tag_of(which)), Expect::Any).unwrap()),
@@ -170,6 +214,18 @@ fn perform(store: &Store, worker: usize, step: Step) {
             store.checkpoint(place).unwrap();
         }
         Step::Upload(which) => upload(store, &here, size_of(worker, which)),
+        Step::Limit(which) => {
+            here.set_quota(&Quota { bytes: limit_of(which), ..Quota::default() }).unwrap();
+        }
+        Step::Retain(which) => {
+            let mut policy = Retention::default();
+            policy.keep_last = kept_of(which);
+            match here.set_retention(policy.keep_last.map(|_| &policy)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.unwrap(),
+            }
+        }
+        Step::RemoveUnknown => drop(store.remove_unknown(Duration::ZERO, false).unwrap()),
     }
 }
 
@@ -177,8 +233,13 @@ impl Model {
     fn after(&self, worker: usize, step: Step) -> Self {
         let mut model = self.clone();
         match step {
-            Step::Push(which) => {
+            Step::Push(which, step) => {
+                model.exists = true;
                 let (artifact, statement, loose) = artifacts(worker, which);
+                if let Some(name) = step.map(tag_of_step) {
+                    model.tags.insert(name.clone(), artifact.digest());
+                    model.newest = Some(name);
+                }
                 let parts = artifact.parts.iter().chain(&statement.parts).chain(&loose);
                 model.blobs.extend(parts.map(|part| digest_of(part)));
                 model.manifests.extend([artifact.digest(), statement.digest()]);
@@ -190,13 +251,20 @@ impl Model {
                 let digest = artifacts(worker, which).0.digest();
                 model.manifests.remove(&digest);
                 model.tags.retain(|_, target| *target != digest);
+                model.newest = model.newest.filter(|name| model.tags.contains_key(name));
             }
             Step::Delete => model = Self::default(),
-            Step::Flush | Step::Checkpoint(_) => {}
+            Step::Limit(which) => {
+                model.quota = limit_of(which);
+                model.exists |= model.quota.is_some();
+            }
+            Step::Retain(which) => model.keep_last = kept_of(which).filter(|_| model.exists),
+            Step::Flush | Step::Checkpoint(_) | Step::RemoveUnknown => {}
             Step::Upload(which) => match model.upload {
                 None => model.upload = Some((size_of(worker, which), 0)),
                 Some((size, at)) if at < size => model.upload = Some((size, size.min(at + PIECE))),
                 Some((size, _)) => {
+                    model.exists = true;
                     model.blobs.insert(digest_of(&uploaded(size)));
                     model.upload = None;
                 }
@@ -224,7 +292,11 @@ impl Model {
             assert!(saved == 0 || fs::read(path).unwrap()[..saved] == uploaded(size)[..saved]);
             (size, saved)
         });
-        Self { tags: tags(&here).into_iter().collect(), manifests, blobs, upload }
+        let tags: BTreeMap<String, Digest> = tags(&here).into_iter().collect();
+        let exists = store.repositories(None, 100).unwrap().items.contains(here.name());
+        let keep_last = here.retention().unwrap().and_then(|policy| policy.keep_last);
+        let newest = tags.keys().rfind(|name| is_of_step(name)).cloned();
+        Self { tags, manifests, blobs, upload, exists, quota: here.quota().unwrap().bytes, keep_last, newest }
     }
 }
 
@@ -236,12 +308,17 @@ fn child_that_is_killed() {
     let seed = number("ORLOP_KILL_SEED", 1);
     let options = Options::new().publish(Publish::Interval(Duration::from_millis(5))).grace(Duration::ZERO);
     let store = options.open(&root).unwrap();
+    let collect = std::env::var_os("ORLOP_TEST_COLLECT").is_some();
     thread::scope(|scope| {
-        if std::env::var_os("ORLOP_TEST_COLLECT").is_some() {
+        if collect {
             let store = &store;
             scope.spawn(move || {
                 for step in 0.. {
-                    store.collector().items(1 + step % 40).run().unwrap();
+                    let newest_only = |_: &RepositoryName, policy: &mut Retention| {
+                        policy.keep_last = Some(1);
+                        policy.last_of = vec!["old-*".parse().unwrap()];
+                    };
+                    store.collector().items(1 + step % 40).retention(newest_only).run().unwrap();
                     thread::sleep(Duration::from_millis(2));
                 }
             });
@@ -250,7 +327,7 @@ fn child_that_is_killed() {
             let store = &store;
             scope.spawn(move || {
                 for step in 0.. {
-                    perform(store, worker, step_of(seed, round, worker, step));
+                    perform(store, worker, step_of(seed, round, worker, step, collect));
                     writeln!(std::io::stdout(), "\nacknowledged {worker} {step}").unwrap();
                 }
             });
@@ -337,10 +414,10 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_any_moment() {
         let events = replayed(&store);
         for (worker, model) in models.iter_mut().enumerate() {
             for step in 0..done[worker] {
-                *model = model.after(worker, step_of(seed, round, worker, step));
+                *model = model.after(worker, step_of(seed, round, worker, step, false));
             }
             steps += done[worker];
-            let under_way = step_of(seed, round, worker, done[worker]);
+            let under_way = step_of(seed, round, worker, done[worker], false);
             let found = Model::found(&store, worker);
             let told = events.get(&name_of(worker)).cloned().unwrap_or_default();
             assert_eq!(
@@ -377,7 +454,9 @@ fn fits(found: &Model, model: &Model, worker: usize) -> bool {
     for which in 0..POOL {
         let (artifact, statement, _) = artifacts(worker, which);
         let is_there = |manifest: &Artifact| found.manifests.contains(&manifest.digest());
-        let is_needed = model.manifests.contains(&artifact.digest());
+        let lasts = |name: &String| !is_of_step(name) || model.newest.as_ref() == Some(name);
+        let is_named = model.tags.iter().any(|(name, target)| *target == artifact.digest() && lasts(name));
+        let is_needed = model.manifests.contains(&artifact.digest()) && (is_named || !tags_steps(worker));
         if is_needed && !(is_there(&artifact) && is_there(&statement)) {
             return false;
         }
@@ -387,7 +466,15 @@ fn fits(found: &Model, model: &Model, worker: usize) -> bool {
             }
         }
     }
-    found.tags == model.tags
+    // Of the tags of steps only the newest has to be there.
+    let lasting = |model: &Model| -> BTreeMap<String, Digest> {
+        let tags = model.tags.iter().filter(|(name, _)| !is_of_step(name));
+        tags.map(|(name, target)| (name.clone(), *target)).collect()
+    };
+    lasting(found) == lasting(model)
+        && found.tags.iter().all(|(name, target)| model.tags.get(name) == Some(target))
+        && model.newest.as_ref().is_none_or(|name| found.tags.contains_key(name))
+        && (found.exists, found.quota, found.keep_last) == (model.exists, model.quota, model.keep_last)
         && found.manifests.is_subset(&model.manifests)
         && found.blobs.is_subset(&model.blobs)
         && needed.is_subset(&found.blobs)
@@ -412,9 +499,9 @@ fn a_collection_beside_pushes_that_is_killed_at_any_moment_takes_garbage_only() 
         assert_eq!(store.reports(), [], "round {round}");
         for (worker, model) in models.iter_mut().enumerate() {
             for step in 0..done[worker] {
-                *model = model.after(worker, step_of(seed, round, worker, step));
+                *model = model.after(worker, step_of(seed, round, worker, step, true));
             }
-            let under_way = step_of(seed, round, worker, done[worker]);
+            let under_way = step_of(seed, round, worker, done[worker], true);
             let found = Model::found(&store, worker);
             let next = model.after(worker, under_way);
             assert!(

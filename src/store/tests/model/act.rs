@@ -1,6 +1,7 @@
 //! What the operations do to the store, and to its directory.
 
 use std::fs;
+use std::time::Duration;
 
 use orlop::transfer::Copier;
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use super::predict::Answer;
 use super::world::{REPOSITORIES, TAGS, World};
 use super::{Failing, Op, Step};
 use crate::error::{ErrorKind, Result};
+use crate::store::{Quota, Retention};
 use crate::sys::fault::{Fault, arm};
 
 impl World {
@@ -100,6 +102,17 @@ impl World {
                 batch.delete_blob(&self.repository(repository), &digest_of(&loose[blob % loose.len()]));
                 batch.commit().map(|_| Answer::Done)
             }
+            Step::SetQuota { repository, more } => {
+                let objects = more.map(|more| self.held(repository) + more);
+                let quota = Quota { objects, bytes: None };
+                self.repository(repository).set_quota(&quota).map(|()| Answer::Done)
+            }
+            Step::SetRetention { repository, keep } => {
+                let policy = keep.map(|keep| Retention { keep_last: Some(keep), ..Retention::default() });
+                self.repository(repository).set_retention(policy.as_ref()).map(|()| Answer::Done)
+            }
+            // Nobody else puts anything there meanwhile.
+            Step::RemoveUnknown => self.store().remove_unknown(Duration::ZERO, false).map(|_| Answer::Done),
             Step::Flush => self.store().flush().map(|()| Answer::Done),
             Step::Verify => {
                 self.assert_sound();
@@ -180,6 +193,8 @@ impl World {
     }
 
     fn push_image(&mut self, repository: usize, image: usize, tag: Option<usize>) {
+        // Each part would have to be predicted by itself.
+        self.plainly(&Step::SetQuota { repository, more: None });
         for artifact in self.family(image) {
             let last = artifact.digest() == self.images[image].digest();
             let names: Vec<&str> = tag.filter(|_| last).map(|tag| TAGS[tag]).into_iter().collect();

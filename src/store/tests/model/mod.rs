@@ -63,6 +63,17 @@ enum Step {
         repository: usize,
         blob: usize,
     },
+    /// Lets a repository have so many objects more than it has, or as many as it likes.
+    SetQuota {
+        repository: usize,
+        more: Option<u64>,
+    },
+    /// A policy for collections, of which there are none here.
+    SetRetention {
+        repository: usize,
+        keep: Option<u32>,
+    },
+    RemoveUnknown,
     Flush,
     Verify,
 }
@@ -130,7 +141,12 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (repository.clone(), repository.clone(), image.clone()).prop_map(|(from, to, image)| Step::Mount { from, to, image }),
         2 => (repository.clone(), image).prop_map(|(repository, image)| Step::DeleteManifest { repository, image }),
         2 => (repository.clone(), 0..16_usize).prop_map(|(repository, blob)| Step::DeleteBlob { repository, blob }),
-        1 => repository.prop_map(|repository| Step::DeleteRepository { repository }),
+        1 => repository.clone().prop_map(|repository| Step::DeleteRepository { repository }),
+        2 => (repository.clone(), proptest::option::of(0..6_u64))
+            .prop_map(|(repository, more)| Step::SetQuota { repository, more }),
+        1 => (repository, proptest::option::of(1..9_u32))
+            .prop_map(|(repository, keep)| Step::SetRetention { repository, keep }),
+        1 => Just(Step::RemoveUnknown),
         2 => Just(Step::Flush),
         1 => Just(Step::Verify),
     ]

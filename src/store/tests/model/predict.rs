@@ -1,5 +1,7 @@
 //! What each step must answer, and what the model shows after it.
 
+use std::collections::BTreeSet;
+
 use super::super::support::*;
 use super::world::{REPOSITORIES, Shown, TAGS, World};
 use super::{Step, Want};
@@ -26,10 +28,15 @@ impl World {
         match *step {
             Step::PushBlob { repository, blob } => {
                 let digest = digest_of(&self.blobs[blob]);
+                self.check_quota(repository, [digest])?;
                 self.existing(repository).contents.insert(digest);
                 Ok(Answer::Pushed(digest))
             }
             Step::PushBatch { repository, images, tag, want, submit: _ } => {
+                let families = [images.0, images.1].into_iter().flat_map(|image| self.family(image));
+                let brought: Vec<Vec<u8>> =
+                    families.flat_map(|artifact| artifact.blobs().cloned().collect::<Vec<_>>()).collect();
+                self.check_quota(repository, brought.iter().map(|bytes| digest_of(bytes)))?;
                 let current = self.current(repository, tag);
                 if !self.agrees(want, current) {
                     return Err(&[ErrorKind::Conflict]);
@@ -63,6 +70,7 @@ impl World {
                 let digest = self.images[image].parts.first().map(|part| digest_of(part));
                 let there = digest.filter(|digest| self.has(from, digest));
                 if let Some(digest) = there {
+                    self.check_quota(to, [digest])?;
                     self.existing(to).contents.insert(digest);
                 }
                 Ok(Answer::Mounted(there.is_some()))
@@ -72,8 +80,41 @@ impl World {
             }
             Step::DeleteManifest { repository, image } => self.predict_manifest(repository, image),
             Step::DeleteBlob { repository, blob } => self.predict_blob(repository, blob),
-            Step::Flush | Step::Verify => Ok(Answer::Done),
+            Step::SetQuota { repository, more } => {
+                let limit = more.map(|more| self.held(repository) + more);
+                if limit.is_some() || self.model.contains_key(REPOSITORIES[repository]) {
+                    self.existing(repository).limit = limit;
+                }
+                Ok(Answer::Done)
+            }
+            Step::SetRetention { repository, keep } => {
+                let shown = self.model.get_mut(REPOSITORIES[repository]);
+                shown.ok_or(&[ErrorKind::NotFound][..])?.keep = keep;
+                Ok(Answer::Done)
+            }
+            Step::RemoveUnknown | Step::Flush | Step::Verify => Ok(Answer::Done),
         }
+    }
+
+    /// How many objects a repository has.
+    pub(super) fn held(&self, repository: usize) -> u64 {
+        self.model.get(REPOSITORIES[repository]).map_or(0, |shown| shown.contents.len() as u64)
+    }
+
+    /// Whether there is room for what comes, before anything else is asked.
+    fn check_quota(
+        &self,
+        repository: usize,
+        brought: impl IntoIterator<Item = Digest>,
+    ) -> Result<(), &'static [ErrorKind]> {
+        let limit = self.model.get(REPOSITORIES[repository]).and_then(|shown| shown.limit);
+        let new: BTreeSet<Digest> =
+            brought.into_iter().filter(|digest| !self.has(repository, digest)).collect();
+        let all = self.held(repository) + new.len() as u64;
+        if new.is_empty() || limit.is_none_or(|limit| all <= limit) {
+            return Ok(());
+        }
+        Err(&[ErrorKind::QuotaExceeded])
     }
 
     fn predict_manifest(&mut self, repository: usize, image: usize) -> Prediction {
@@ -156,11 +197,13 @@ impl World {
         for shown in self.model.values_mut() {
             let held = self.images.iter().filter(|artifact| shown.manifests.contains(&artifact.digest()));
             shown.contents = held.flat_map(Artifact::blobs).map(|bytes| digest_of(bytes)).collect();
+            shown.limit = None;
         }
     }
 
-    /// What no rebuild knows: repositories that hold nothing.
+    /// What no rebuild knows: repositories that hold nothing, and policies.
     pub(super) fn forget_empty(&mut self) {
         self.model.retain(|_, shown| !shown.contents.is_empty());
+        self.model.values_mut().for_each(|shown| shown.keep = None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::support::*;
 use crate::digest::Digest;
-use crate::store::{Expect, Repository, Store};
+use crate::store::{Expect, Repository, Store, usage};
 
 use super::Want;
 
@@ -19,6 +19,10 @@ pub(super) struct Shown {
     pub(super) contents: BTreeSet<Digest>,
     pub(super) manifests: BTreeSet<Digest>,
     pub(super) tags: BTreeMap<String, Digest>,
+    /// How many objects it may have.
+    pub(super) limit: Option<u64>,
+    /// How many tags its policy keeps.
+    pub(super) keep: Option<u32>,
 }
 
 /// What the store should show: the repositories that exist, those that were emptied among them.
@@ -96,7 +100,9 @@ impl World {
 
     fn shown_in(&self, repository: &str) -> Shown {
         let here = repo(self.store(), repository);
-        let mut shown = Shown { tags: tags(&here).into_iter().collect(), ..Shown::default() };
+        let (limit, policy) = (here.quota().unwrap().objects, here.retention().unwrap());
+        let keep = policy.and_then(|policy| policy.keep_last);
+        let mut shown = Shown { tags: tags(&here).into_iter().collect(), limit, keep, ..Shown::default() };
         for artifact in &self.images {
             if let Some(found) = here.manifest(&artifact.digest()).unwrap() {
                 assert!(found.content[..] == artifact.bytes[..], "wrong manifest in {repository:?}");
@@ -123,6 +129,12 @@ impl World {
 
     pub(super) fn check(&self) {
         assert_eq!(self.shown(), self.model);
+        // Every content that is held is readable, so the counters agree with what is shown, too.
+        assert_eq!(usage::differences(&self.store().core().metadata.snapshot()).unwrap(), []);
+        for (repository, shown) in &self.model {
+            let held = repo(self.store(), repository).usage().unwrap().objects;
+            assert_eq!(held, shown.contents.len() as u64, "{repository:?}");
+        }
     }
 
     /// What another tool finds in the directory after a publish.
