@@ -90,6 +90,8 @@ const LOG_STEP: u64 = 512 << 10;
 const OPEN_FILES: i32 = 256;
 /// The engine's list of its files is begun anew beyond this size.
 const LIST: usize = 1 << 20;
+/// Room for the list is taken in steps of this size.
+const LIST_STEP: usize = 64 << 10;
 
 /// Settings of the whole engine.
 pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
@@ -100,6 +102,8 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options.set_track_and_verify_wals_in_manifest(true);
     // It is read and compared as a whole at every open.
     options.set_max_manifest_file_size(LIST);
+    // Taken at every open: four mebibytes by default, which a disk that is nearly full may not have.
+    options.set_manifest_preallocation_size(LIST_STEP);
     // A damaged log must be seen, not cut: the default would drop acknowledged rows behind it in silence.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_manual_wal_flush(false);

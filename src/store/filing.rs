@@ -54,10 +54,11 @@ impl Core {
     }
 
     fn file_group(&self, group: Vec<Filed>) -> Result<()> {
-        if fault::left_out(Call::KeepJournal, &self.root) {
+        let staged = self.blobs.stage_all(group.iter().map(|filed| (filed.digest, filed.content.clone())))?;
+        let early = fault::left_out(Call::KeepJournal, &self.root);
+        if early {
             self.drop_rows(&group)?;
         }
-        let staged = self.blobs.stage_all(group.iter().map(|filed| (filed.digest, filed.content.clone())))?;
         let references: Vec<&Staged> = staged.iter().collect();
         if self.durable() {
             self.blobs.sync_staged(&references).map_err(|error| self.poison(error))?;
@@ -66,7 +67,7 @@ impl Core {
         for (filed, staged) in group.iter().zip(staged) {
             let _held = self.locks.content([(&filed.digest, Need::Exclusive)].into_iter());
             // Removed since: the file would be an orphan.
-            if self.metadata.view().journal_id(&filed.digest)?.is_none() {
+            if !early && self.metadata.view().journal_id(&filed.digest)?.is_none() {
                 continue;
             }
             self.name(staged)?;

@@ -1,5 +1,6 @@
 //! The store: content files and metadata joined into the promises of this crate, one file per promise.
 
+mod ballast;
 mod batch;
 mod checkpoint;
 mod collect;
@@ -188,6 +189,7 @@ struct Core {
     feed: Option<events::Feed>,
     opened: OpenReport,
     meters: observe::Meters,
+    ballast: ballast::Ballast,
 }
 
 impl Store {
@@ -356,6 +358,7 @@ impl Core {
         if rows.is_empty() {
             return Ok(());
         }
+        self.check_log_room()?;
         // A temporary directory does not outlive the process.
         let sync = sync && self.ephemeral.is_none();
         let start = observe::Start::now();

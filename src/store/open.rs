@@ -20,8 +20,8 @@ use super::rebuild::{RebuildReport, chain};
 use super::report::{OpenReport, Report};
 use super::touched::Touched;
 use super::{
-    BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, content, journal, locks,
-    preflight, quota, submit, until, uploads,
+    BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, ballast, content, journal,
+    locks, preflight, quota, submit, until, uploads,
 };
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,13 +157,22 @@ impl Options {
         let private = open_private(path)?;
         // Before the lock, so that nothing of a newer store is touched; and again, since its holder may have upgraded it.
         read_format(path, &private)?.check(false)?;
-        let damage = match self.open_sound(path, &private, None) {
+        match self.open_or_heal(path, &private) {
+            Err(error) if error.kind() == ErrorKind::NoSpace && ballast::give_up(&private) => {
+                self.open_or_heal(path, &private)
+            }
+            other => other,
+        }
+    }
+
+    fn open_or_heal(&self, path: &Path, private: &Dir) -> Result<Store> {
+        let damage = match self.open_sound(path, private, None) {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.on_damage == OnDamage::Rebuild => error,
             other => return other,
         };
         let mut rebuilt = self.rebuild(path)?;
         rebuilt.lost.get_or_insert_with(|| chain(&damage));
-        self.open_sound(path, &private, Some(rebuilt))
+        self.open_sound(path, private, Some(rebuilt))
     }
 
     fn open_sound(&self, path: &Path, private: &Dir, rebuilt: Option<RebuildReport>) -> Result<Store> {
@@ -324,10 +333,12 @@ impl Core {
             feed: None,
             opened: OpenReport::default(),
             meters: Meters::new(path),
+            ballast: ballast::Ballast::default(),
         }
     }
 
     pub(super) fn start(self) -> Store {
+        self.take_ballast();
         let core = Arc::new(self);
         let publisher = if core.read_only { Publisher::none(&core) } else { Publisher::start(&core) };
         let collector = Mutex::new(Background::start(&core));

@@ -156,6 +156,7 @@ pub struct Options {
     pub(super) answers: Answers,
     pub(super) grace: Duration,
     pub(super) collect: Collect,
+    pub(super) ballast: u64,
 }
 
 /// Content up to this many bytes goes through the journal.
@@ -183,6 +184,7 @@ impl Default for Options {
             answers: Answers::default(),
             grace: DEFAULT_GRACE,
             collect: Collect::default(),
+            ballast: 0,
         }
     }
 }
@@ -271,6 +273,16 @@ impl Options {
     #[must_use]
     pub fn without_events(mut self) -> Self {
         self.events = Wanted::Off;
+        self
+    }
+
+    /// Keeps a file of so many bytes, at most a hundredth of the filesystem, that is given up when the disk is full, so that
+    /// the store can still be opened for writing and content removed from it. Content never gets that room, and the file
+    /// is made anew when there is room for it twice. None by default; for servers, which have nobody at hand who makes room: 64
+    /// MiB hold what an open may need.
+    #[must_use]
+    pub fn ballast(mut self, bytes: u64) -> Self {
+        self.ballast = bytes;
         self
     }
 

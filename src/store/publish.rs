@@ -37,11 +37,17 @@ impl Core {
         let mut merged = self.publishing.lock();
         let start = Start::now();
         let mut outcome = self.publish_locked(&mut merged);
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSpace) && self.give_up_ballast() {
+            self.signals.view_changed();
+            outcome = self.publish_locked(&mut merged);
+        }
         if outcome.is_ok() && self.ephemeral.is_none() {
             outcome = self.metadata.note(false);
         }
         self.meters.publish_time.since(start);
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            self.take_ballast();
+        } else {
             self.meters.publish_failures.add(1);
             self.signals.view_changed();
         }

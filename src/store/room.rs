@@ -12,6 +12,9 @@ use crate::sys;
 /// What the engine may need for its tables and its log before it can free anything; on small filesystems a hundredth of
 /// them.
 const MARGIN: u64 = 16 << 20;
+/// What every commit finds free before it writes its rows, whatever it adds or removes: a log that cannot be written is known only
+/// once the store is opened again, and it cannot be opened on a full disk.
+const LOG: u64 = 256 << 10;
 /// Files that the engine and publishing may need.
 const MARGIN_FILES: u64 = 32;
 
@@ -21,6 +24,7 @@ impl Core {
         let Some(free) = sys::free_space(&self.root_dir) else { return Ok(()) };
         let (needed, files) = self.journal.needs(rows, bytes, free.block);
         let needed = needed.saturating_add(bytes).saturating_add(MARGIN.min(free.total / 100));
+        let needed = needed.saturating_add(self.ballast_owed(&free));
         if needed > free.bytes {
             return Err(self.no_room(&format!("needed={needed}, free={}", free.bytes)));
         }
@@ -42,6 +46,19 @@ impl Core {
         Ok(())
     }
 
+    /// `NoSpace` unless there is room in the log, for which the ballast is given up.
+    pub(super) fn check_log_room(&self) -> Result<()> {
+        let lacks = || sys::free_space(&self.root_dir).filter(|free| free.bytes < LOG);
+        // The log of a plain layout is elsewhere.
+        if self.ephemeral.is_some() || lacks().is_none() {
+            return Ok(());
+        }
+        if self.give_up_ballast() && lacks().is_none() {
+            return Ok(());
+        }
+        Err(self.no_room(&format!("needed={LOG}")))
+    }
+
     #[cold]
     fn no_room(&self, what: &str) -> Error {
         let path = self.root.display();
@@ -61,7 +78,7 @@ mod tests {
     use crate::sys::fault::{self, Call, Fault};
 
     #[test]
-    fn a_full_disk_refuses_what_adds_and_nothing_else() {
+    fn a_disk_with_little_left_refuses_what_adds_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = Options::new().publish(Publish::Manual).create(dir.path().join("s")).unwrap();
         let repository = store.default_repository();
@@ -72,7 +89,7 @@ mod tests {
         );
         let image = crate::oci::media_type::IMAGE_MANIFEST;
         let manifest = repository.push_manifest(image, document, &[]).unwrap().digest;
-        let full = fault::arm(Fault::new(Call::Space, dir.path(), Errno::NOSPC).forever());
+        let full = fault::arm(Fault::new(Call::Space, dir.path(), Errno::DQUOT).forever());
         for large in [false, true] {
             let content = if large { vec![1; 100_000] } else { b"new".to_vec() };
             let error = repository.push_bytes(content).unwrap_err();
@@ -88,6 +105,14 @@ mod tests {
         batch.delete_blob(&repository, &old);
         batch.commit().unwrap();
         drop(full);
+        // With nothing left not even that, and it can be tried again.
+        let full = fault::arm(Fault::new(Call::Space, dir.path(), Errno::NOSPC).forever());
+        let error = repository.untag(&tag, Expect::Any).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        assert_eq!(store.flush().unwrap_err().kind(), ErrorKind::NoSpace);
+        assert!(repository.resolve(&tag).unwrap().is_some());
+        drop(full);
+        repository.untag(&tag, Expect::Any).unwrap();
         repository.push_bytes("new").unwrap();
         store.flush().unwrap();
         store.close().unwrap();

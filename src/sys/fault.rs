@@ -25,7 +25,7 @@ pub(crate) enum Call {
     SyncFile,
     /// `fsync` of a file that is replaced as a whole: `index.json`, `oci-layout` and the records of the store.
     SyncDocument,
-    /// Asking what the filesystem has left. `ENOSPC` means that nothing is.
+    /// Asking what the filesystem has left. `ENOSPC` means that nothing is, `EDQUOT` that a mebibyte is.
     Space,
     /// `syncfs`.
     SyncFs,

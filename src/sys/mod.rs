@@ -28,6 +28,6 @@ pub(crate) use self::map::{Mapped, Mapping};
 pub(crate) use self::random::random;
 pub(crate) use self::read::read_at;
 pub(crate) use self::scratch::ScratchDir;
-pub(crate) use self::space::{FsKind, filesystem_id, filesystem_kind, free_space, sync_filesystem};
+pub(crate) use self::space::{Free, FsKind, filesystem_id, filesystem_kind, free_space, sync_filesystem};
 pub(crate) use self::temp::TempFile;
 pub(crate) use self::tree::{Linked, clear, copy_mode, is_within, link, remove_tree};

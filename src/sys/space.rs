@@ -43,7 +43,10 @@ pub(crate) fn free_space(dir: &Dir) -> Option<Free> {
             total: found.f_blocks.saturating_mul(found.f_frsize),
             block: found.f_frsize.max(512),
         }),
-        // As a test of a full disk has it.
+        // As a test has it of a disk with a little left, and of a full one.
+        Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+            Some(Free { bytes: 1 << 20, files: Some(0), total: 1 << 40, block: 4096 })
+        }
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             Some(Free { bytes: 0, files: Some(0), total: 1 << 40, block: 4096 })
         }

@@ -122,6 +122,13 @@ impl TempFile {
         Ok(rustix::fs::ioctl_ficlone(file, from).is_ok())
     }
 
+    /// Gives the file, which is empty, so many bytes of the filesystem, or fails where that cannot be.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let Some(file) = self.file.as_ref() else { return Err(closed()) };
+        fault::point(Call::Write, self.dir.path())?;
+        Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
+    }
+
     /// Makes the content durable, once: later calls answer as the first did.
     ///
     /// A failure is final. The kernel may drop the pages it could not write and answer the next `fsync` with

@@ -5,18 +5,23 @@
     tests/powercut/powercut.py --fs ext4 --without log-sync     a control: a step left out must be caught
     tests/powercut/powercut.py --slice                          what CI runs, in about a minute
     tests/powercut/powercut.py --controls                       every control on every filesystem, in a table
+    tests/powercut/powercut.py --fs ext4 --compound 20          cuts of the recovery from cuts, at 20 points of a workload
 
 How it works. A filesystem is made on a disk whose every block write and cache flush is written down (the
 `blklogwrites` driver of qemu-storage-daemon, exported over FUSE, with a loop device on it). A workload runs on it: it
 uses the store through its public API, and says `ACK <text>` when it was promised something; the promise is marked in
 the log of the disk by a write to its last sector. Then the disk is made as it was at a point of the log, mounted, and
-a check opens the store, looks for everything that had been promised by then, and for damage; see
-src/store/tests/powercut.rs, which has both programs. They are part of the test binary of the library, because the
+a check opens the store, looks for everything that had been promised by then, and for damage, verifies everything, and
+at every fourth point rebuilds the metadata; see src/store/tests/powercut.rs, which has the programs. They are part of the test binary of the library, because the
 fault points that can leave out a step of the protocol exist in no other.
 
 Two kinds of cut:
   prefix   every write up to the point reached the disk
   subset   everything up to the last flush did, and a random half of the writes since, as with a cache that reorders
+
+With --compound the disk of a cut is not checked but recovered from, again on a disk that is written down: the store is
+opened, written to and closed, then rebuilt, then its metadata are damaged and it heals. --points is then how many cuts of each
+recovery are checked.
 
 Points are spread evenly over the whole run. The same seed gives the same workload and the same halves; the order of
 background writes is the kernel's, so the disks of two runs differ. The last line of a run says what was done.
@@ -109,8 +114,9 @@ def missing(filesystems):
 class Disk:
     """A mounted filesystem on a disk that writes everything down."""
 
-    def __init__(self, directory, filesystem):
-        self.filesystem = filesystem
+    def __init__(self, directory, filesystem, image=None):
+        """A new one, or one that begins as `image` is."""
+        self.filesystem, self.image = filesystem, image
         self.log = f"{directory}/log"
         self.mount = f"{directory}/mount"
         self.loop = self.daemon = self.marks = None
@@ -120,6 +126,8 @@ class Disk:
         for path, size in ((disk, filesystem.disk_size), (self.log, 0), (self.export, 0)):
             with open(path, "wb") as file:
                 file.truncate(size)
+        if image:
+            run(["cp", "--sparse=always", image, disk])
         self.words = open(f"{directory}/daemon", "w+")
         self.daemon = subprocess.Popen(
             ["qemu-storage-daemon",
@@ -144,7 +152,8 @@ class Disk:
             with open(f"{connections}/{os.stat(self.export).st_dev}/{knob}", "w") as file:
                 file.write("1")
         self.loop = run(["losetup", "--direct-io=on", "-f", "--show", self.export]).strip()
-        self.filesystem.format(self.loop)
+        if not self.image:
+            self.filesystem.format(self.loop)
         run(["mount", "-t", self.filesystem.name, "-o", "noatime", self.loop, self.mount])
         self.mounted = True
         self.marks = os.open(self.loop, os.O_WRONLY | os.O_DIRECT)
@@ -169,15 +178,17 @@ def program(binary, name):
     return [binary, "--ignored", "--exact", PROGRAM + name, "--nocapture"]
 
 
-def record(disk, binary, seed, steps, without):
-    """Runs the workload; answers the promises that it was given, or why it did not come to its end."""
-    environment = dict(os.environ, ORLOP_POWERCUT_ROOT=disk.mount, ORLOP_POWERCUT_SEED=str(seed),
-                       ORLOP_POWERCUT_STEPS=str(steps), ORLOP_POWERCUT_WITHOUT=without or "")
-    promises = []
-    disk.mark(0)
-    work = subprocess.Popen(program(binary, "workload"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=environment)
+def record(disk, command, environment, earlier=()):
+    """Runs a program; answers the promises that it was given behind `earlier` ones, and why it did not come to its end."""
+    promises = list(earlier)
+    # The second of the earlier ones is the operation that a cut interrupted.
+    disk.mark(min(1, len(promises)))
+    work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=dict(os.environ, ORLOP_POWERCUT_ROOT=disk.mount, **environment))
+    bad = None
     for line in work.stdout:
+        if line.startswith("BAD "):
+            bad = line
         if line.startswith("ACK "):
             promises.append(line[4:].rstrip("\n"))
             disk.mark(len(promises))
@@ -187,7 +198,13 @@ def record(disk, binary, seed, steps, without):
             except BrokenPipeError:
                 break
     words = work.stderr.read()
-    return promises, (words.strip() or "no words") if work.wait() else None
+    return promises, (bad or words.strip() or "no words") if work.wait() else None
+
+
+def workload(disk, binary, options, without=None):
+    return record(disk, program(binary, "workload"), {
+        "ORLOP_POWERCUT_SEED": str(options.seed), "ORLOP_POWERCUT_STEPS": str(options.steps),
+        "ORLOP_POWERCUT_WITHOUT": without or ""})
 
 
 def entries(data):
@@ -207,9 +224,8 @@ def entries(data):
 class Replay:
     """One process that makes disks as they were and checks them."""
 
-    def __init__(self, directory, filesystem, binary, data, promises_file):
+    def __init__(self, directory, filesystem, binary, promises_file):
         self.filesystem, self.binary, self.promises = filesystem, binary, promises_file
-        self.data = data
         self.image, self.mount = f"{directory}/image", f"{directory}/mount"
         os.makedirs(self.mount)
         self.file = os.open(self.image, os.O_RDWR | os.O_CREAT)
@@ -220,12 +236,9 @@ class Replay:
         run(["losetup", "-d", self.loop])
         os.close(self.file)
 
-    def check(self, parts, count):
+    def check(self, parts, count, rebuild):
         """`parts` are the pieces of the disk that are not zero. Answers what is wrong, or nothing."""
-        os.ftruncate(self.file, 0)
-        os.ftruncate(self.file, self.filesystem.disk_size)
-        for offset, content in parts:
-            os.pwrite(self.file, content, offset)
+        put(self.file, parts, self.filesystem.disk_size)
         mounted = subprocess.run(["mount", "-t", self.filesystem.name, "-o", self.filesystem.options, self.loop, self.mount],
                                  capture_output=True, text=True)
         if mounted.returncode:
@@ -233,8 +246,10 @@ class Replay:
         try:
             environment = dict(os.environ, ORLOP_POWERCUT_ROOT=self.mount, ORLOP_POWERCUT_ACKED=self.promises,
                                ORLOP_POWERCUT_COUNT=str(count))
+            if rebuild:
+                environment["ORLOP_POWERCUT_REBUILD"] = "1"
             try:
-                check = subprocess.run(program(self.binary, "check"), capture_output=True, text=True, timeout=120,
+                check = subprocess.run(program(self.binary, "check::check"), capture_output=True, text=True, timeout=120,
                                        env=environment)
             except subprocess.TimeoutExpired:
                 return "the check does not end"
@@ -245,57 +260,93 @@ class Replay:
         said = [line for line in check.stdout.splitlines() if line.startswith("BAD ")]
         return said[-1][4:] if said else f"exit {check.returncode}: {(check.stdout + check.stderr).strip()[-300:]}"
 
-    def all(self, every, subsets, seed, job, jobs, stop_at, tell):
-        """Every `every`-th point of the log, shared out to `jobs` processes."""
-        piece = 64 << 10
-        size = self.filesystem.disk_size
-        now = bytearray(size)
-        used = bytearray(-(-size // piece))
-        since = {}  # pieces as they were at the last flush, where they changed
-        writes = []
-        count, started, seen, bad = 0, False, 0, 0
-
-        def parts():
-            for n, is_used in enumerate(used):
-                if is_used:
-                    yield n * piece, memoryview(now)[n * piece:min(size, (n + 1) * piece)]
-
-        def apply(offset, content):
-            end = offset + len(content)
-            for n in range(offset // piece, -(-end // piece)):
-                if n not in since:
-                    since[n] = bytes(now[n * piece:(n + 1) * piece])
-                used[n] = 1
-            now[offset:end] = content
-
-        for offset, content, flush in entries(self.data):
-            if flush:
-                since, writes = {}, []
-            if content:
-                apply(offset, content)
-                writes.append((offset, content))
-                if offset == self.filesystem.mark_at and bytes(content[:4]) == b"MARK":
-                    count, started = int(bytes(content[4:16])), True
-            if not started:
-                continue
-            seen += 1
-            if seen % every or seen // every % jobs != job:
-                continue
-            bad += tell("prefix", seen, count, self.check(parts(), count))
-            if len(writes) > 1:
-                for turn in range(subsets):
-                    chance = random.Random(f"{seed} {seen} {turn}")
-                    latest = {n: bytes(now[n * piece:(n + 1) * piece]) for n in since}
-                    for n, old in since.items():
-                        now[n * piece:n * piece + len(old)] = old
-                    for at, what in writes:
-                        if chance.random() < 0.5:
-                            now[at:at + len(what)] = what
-                    bad += tell("subset", seen, count, self.check(parts(), count))
-                    for n, new in latest.items():
-                        now[n * piece:n * piece + len(new)] = new
+    def all(self, cuts, subsets, seed, stop_at, tell):
+        """Checks each of `cuts`, which begin with their number."""
+        bad = 0
+        for turn, seen, count, disk in cuts:
+            rebuild = turn % 4 == 0
+            bad += tell("prefix", seen, count, self.check(disk.parts(), count, rebuild))
+            for half in disk.halves(subsets, f"{seed} {seen}"):
+                bad += tell("subset", seen, count, self.check(half, count, rebuild))
             if stop_at and bad >= stop_at:
                 return
+
+
+def put(file, parts, size):
+    """Makes a file of what is not zero."""
+    os.ftruncate(file, 0)
+    os.ftruncate(file, size)
+    for offset, content in parts:
+        os.pwrite(file, content, offset)
+
+
+class Past:
+    """A disk as it was at a point of a log."""
+
+    PIECE = 64 << 10
+
+    def __init__(self, size, image=None):
+        """`image` is what it was before the log begins, if that is not zero."""
+        self.size = size
+        self.now = bytearray(size)
+        self.used = bytearray(-(-size // self.PIECE))
+        self.since = {}  # pieces as they were at the last flush, where they changed
+        self.writes = []
+        if image:
+            with open(image, "rb") as file:
+                file.readinto(self.now)
+            for n in range(len(self.used)):
+                piece = self.now[n * self.PIECE:(n + 1) * self.PIECE]
+                self.used[n] = piece.count(0) != len(piece)
+
+    def parts(self):
+        for n, is_used in enumerate(self.used):
+            if is_used:
+                yield n * self.PIECE, memoryview(self.now)[n * self.PIECE:min(self.size, (n + 1) * self.PIECE)]
+
+    def apply(self, offset, content, flush):
+        if flush:
+            self.since, self.writes = {}, []
+        if not content:
+            return
+        end = offset + len(content)
+        for n in range(offset // self.PIECE, -(-end // self.PIECE)):
+            if n not in self.since:
+                self.since[n] = bytes(self.now[n * self.PIECE:(n + 1) * self.PIECE])
+            self.used[n] = 1
+        self.now[offset:end] = content
+        self.writes.append((offset, content))
+
+    def halves(self, turns, seed):
+        """The disk with a random half of the writes since the last flush, by turns."""
+        if len(self.writes) < 2:
+            return
+        for turn in range(turns):
+            chance = random.Random(f"{seed} {turn}")
+            latest = {n: bytes(self.now[n * self.PIECE:(n + 1) * self.PIECE]) for n in self.since}
+            for n, old in self.since.items():
+                self.now[n * self.PIECE:n * self.PIECE + len(old)] = old
+            for at, what in self.writes:
+                if chance.random() < 0.5:
+                    self.now[at:at + len(what)] = what
+            yield self.parts()
+            for n, new in latest.items():
+                self.now[n * self.PIECE:n * self.PIECE + len(new)] = new
+
+
+def cuts(data, filesystem, every, job=0, jobs=1, image=None):
+    """Every `every`-th point of a log from the first mark on, shared out: its number, the point, the promises given, the disk."""
+    disk = Past(filesystem.disk_size, image)
+    count, started, seen = 0, False, 0
+    for offset, content, flush in entries(data):
+        disk.apply(offset, content, flush)
+        if content and offset == filesystem.mark_at and bytes(content[:4]) == b"MARK":
+            count, started = int(bytes(content[4:16])), True
+        if not started:
+            continue
+        seen += 1
+        if seen % every == 0 and seen // every % jobs == job:
+            yield seen // every, seen, count, disk
 
 
 def count_points(data, mark_at, subsets):
@@ -309,15 +360,19 @@ def count_points(data, mark_at, subsets):
     return events, cuts
 
 
-def replay(directory, filesystem, binary, log, promises, options, stop_at):
+def read_log(path):
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+
+
+def replay(directory, filesystem, binary, log, promises, options, stop_at, image=None):
     """Checks the points of a log. Answers how many there were and what was wrong."""
-    with open(log, "rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    data = read_log(log)
     promises_file = f"{directory}/promises"
     with open(promises_file, "w") as file:
         file.writelines(line + "\n" for line in promises)
-    total, cuts = count_points(data, filesystem.mark_at, options.subsets)
-    every = max(1, cuts // options.points)
+    total, checks = count_points(data, filesystem.mark_at, options.subsets)
+    every = max(1, checks // options.points)
     jobs = 1 if filesystem.alone else options.jobs
     workers = []
     for job in range(jobs):
@@ -335,9 +390,10 @@ def replay(directory, filesystem, binary, log, promises, options, stop_at):
                     os.write(write, (line[:3000] + "\n").encode())
                     return why is not None
 
-                worker = Replay(place, filesystem, binary, data, promises_file)
+                worker = Replay(place, filesystem, binary, promises_file)
                 try:
-                    worker.all(every, options.subsets, options.seed, job, jobs, stop_at, tell)
+                    points = cuts(data, filesystem, every, job, jobs, image)
+                    worker.all(points, options.subsets, options.seed, stop_at, tell)
                 finally:
                     worker.close()
                 status = 0
@@ -368,7 +424,7 @@ def one(binary, name, options, without=None, stop_at=0):
         disk = Disk(directory, filesystem)
         try:
             disk.start()
-            promises, failed = record(disk, binary, options.seed, options.steps, without)
+            promises, failed = workload(disk, binary, options, without)
         finally:
             disk.close()
         if failed is None or not without:
@@ -396,6 +452,64 @@ def one(binary, name, options, without=None, stop_at=0):
     return good, line
 
 
+def compound(binary, name, options):
+    """Cuts of recoveries from cuts. Answers whether it was as it should be, and a line about it."""
+    filesystem = FILESYSTEMS[name]
+    start = time.monotonic()
+    directory = tempfile.mkdtemp(prefix="orlop-powercut-", dir="/dev/shm")
+    points, wrong, begun, total = 0, [], 0, 0
+    try:
+        disk = Disk(directory, filesystem)
+        try:
+            disk.start()
+            promises, failed = workload(disk, binary, options)
+        finally:
+            disk.close()
+        if failed is not None:
+            raise RuntimeError(f"the workload failed: {failed}")
+        data = read_log(disk.log)
+        every = max(1, count_points(data, filesystem.mark_at, 0)[0] // (options.compound + 1))
+        for turn, seen, count, past in cuts(data, filesystem, every):
+            if turn > options.compound or count == 0:
+                continue
+            place = f"{directory}/{turn}"
+            os.makedirs(place)
+            halves = past.halves(1, f"{options.seed} {seen}") if turn % 2 else iter(())
+            with open(f"{place}/image", "wb") as file:
+                put(file.fileno(), next(halves, None) or past.parts(), filesystem.disk_size)
+            # Puts back what the half left out.
+            next(halves, None)
+            events, checked, found = again(place, filesystem, binary, promises[count - 1:count + 1], options)
+            begun, total, points = begun + 1, total + events, points + checked
+            wrong += [dict(point, first=seen) for point in found]
+            shutil.rmtree(place, ignore_errors=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    for point in wrong[:options.show]:
+        print(f"  bad: {point['kind']} cut at {point['point']} of the recovery from {point['first']}, "
+              f"{point['acknowledged']} acknowledged: {point['why'][:400]}", flush=True)
+    line = (f"compound fs={name} seed={options.seed} recoveries={begun} events={total} points={points} "
+            f"bad={len(wrong)} seconds={time.monotonic() - start:.0f}")
+    return not wrong and points > 0, line
+
+
+def again(place, filesystem, binary, promises, options):
+    """One recovery from a cut, with its cuts: events, points, and what was wrong."""
+    image, promises_file = f"{place}/image", f"{place}/earlier"
+    with open(promises_file, "w") as file:
+        file.writelines(line + "\n" for line in promises)
+    disk = Disk(f"{place}/disk", filesystem, image)
+    try:
+        disk.start()
+        promises, failed = record(disk, program(binary, "check::recovery"), {
+            "ORLOP_POWERCUT_ACKED": promises_file, "ORLOP_POWERCUT_COUNT": "1"}, promises)
+    finally:
+        disk.close()
+    if failed is not None:
+        return 0, 0, [{"kind": "first", "point": 0, "acknowledged": len(promises), "why": failed}]
+    return replay(place, filesystem, binary, disk.log, promises, options, 0, image)
+
+
 def build():
     """The unit test binary of the library."""
     command = ["cargo", "test", "--release", "--locked", "--features", "cli", "--lib", "--no-run", "--message-format=json"]
@@ -417,6 +531,7 @@ def arguments():
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--without", choices=STEPS, help="leave out a step of the protocol, which must be noticed")
     parser.add_argument("--controls", action="store_true", help="every step in turn, in a table")
+    parser.add_argument("--compound", type=int, default=0, help="recover from so many cuts, under further cuts")
     parser.add_argument("--slice", action="store_true", help="the short run of CI, with two controls")
     parser.add_argument("--required", action="store_true", help="fail where it cannot run")
     parser.add_argument("--binary", help="the unit test binary of the library; built when not given")
@@ -455,6 +570,11 @@ def main():
         for step in STEPS:
             for name in filesystems:
                 go(name, step, stop_at=1, must=False)
+    elif options.compound:
+        for name in filesystems:
+            fine, line = compound(binary, name, options)
+            good = good and fine
+            print(f"power cuts: {line}{'' if fine else ', which is WRONG'}", flush=True)
     else:
         for name in filesystems:
             go(name, options.without, stop_at=1 if options.without else 0)

@@ -16,6 +16,7 @@ mod artifact;
 mod checkpoint;
 mod collecting;
 mod events;
+mod full;
 mod interrupted;
 mod model;
 mod plain;

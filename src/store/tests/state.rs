@@ -5,16 +5,22 @@ use std::path::Path;
 
 use super::plain::{Plain, names_are_hashes};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::RepositoryName;
 use crate::store::{Change, Events, Order, Page, Quota, Repository, Store, UploadStatus, usage};
 
 /// The facts that a store shows.
 pub(super) type State = BTreeSet<String>;
 
-/// Reads all of a store; every content is hashed, and the counters must be what counting gives.
+/// Reads all of a store; every content is hashed, and must be whole, and the counters must be what counting gives.
 pub(super) fn state(store: &Store) -> Result<State> {
-    let mut state = State::new();
+    let (state, hurt) = state_and_hurt(store)?;
+    hurt.into_values().next().map_or(Ok(state), Err)
+}
+
+/// As [`state`], with the contents that are listed and not whole.
+pub(super) fn state_and_hurt(store: &Store) -> Result<(State, BTreeMap<Digest, Error>)> {
+    let (mut state, mut hurt) = (State::new(), BTreeMap::new());
     if let Some((_, difference)) = usage::differences(&store.core().metadata.snapshot())?.first() {
         return Err(Error::corrupt(format!("the usage is not what counting gives, {difference}")));
     }
@@ -42,7 +48,7 @@ pub(super) fn state(store: &Store) -> Result<State> {
         loop {
             let page = here.manifests(manifests.as_ref(), 100)?;
             for found in &page.items {
-                whole(&here, &found.digest)?;
+                whole(&here, &found.digest, &mut hurt)?;
                 state.insert(format!("{name} manifest {}", found.digest));
                 let referrers = here.referrers(&found.digest).limit(1000).order(Order::Insertion).page()?;
                 for referrer in referrers.descriptors {
@@ -58,7 +64,7 @@ pub(super) fn state(store: &Store) -> Result<State> {
         loop {
             let page = here.contents(blobs.as_ref(), 100)?;
             for found in &page.items {
-                whole(&here, &found.digest)?;
+                whole(&here, &found.digest, &mut hurt)?;
                 state.insert(format!("{name} blob {}", found.digest));
             }
             blobs = page.items.last().map(|found| found.digest);
@@ -67,7 +73,7 @@ pub(super) fn state(store: &Store) -> Result<State> {
             }
         }
     }
-    Ok(state)
+    Ok((state, hurt))
 }
 
 /// The hash of what a session has, from its file.
@@ -82,11 +88,16 @@ fn saved(store: &Store, upload: &UploadStatus) -> Result<Digest> {
     saved.map(Digest::of).ok_or_else(short)
 }
 
-fn whole(repository: &Repository, digest: &Digest) -> Result<()> {
-    let reader = repository
-        .reader(digest)?
-        .ok_or_else(|| Error::corrupt(format!("content that is listed is not there, digest={digest}")))?;
-    reader.verify()
+fn whole(repository: &Repository, digest: &Digest, hurt: &mut BTreeMap<Digest, Error>) -> Result<()> {
+    let absent = || Error::corrupt(format!("content that is listed is not there, digest={digest}"));
+    let reader = repository.reader(digest).and_then(|found| found.ok_or_else(absent));
+    match reader.and_then(|reader| reader.verify()) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            hurt.insert(*digest, error);
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 fn all<T>(mut page: impl FnMut(Option<&T>) -> Result<Page<T>>) -> Result<Vec<T>> {
@@ -101,10 +112,14 @@ fn all<T>(mut page: impl FnMut(Option<&T>) -> Result<Page<T>>) -> Result<Vec<T>>
 }
 
 /// What must hold of the files whenever nobody is writing: names hash, nothing dangles, and, with a state, every tag of it
-/// is published.
-pub(super) fn check_files(root: &Path, published: Option<&State>) -> std::result::Result<(), String> {
-    names_are_hashes(root, &BTreeSet::new())?;
-    let plain = Plain::read(root)?;
+/// is published. The content that `except` names may be any.
+pub(super) fn check_files(
+    root: &Path,
+    published: Option<&State>,
+    except: &BTreeSet<String>,
+) -> std::result::Result<(), String> {
+    names_are_hashes(root, except)?;
+    let plain = Plain::read_except(root, except)?;
     for fact in published.into_iter().flatten() {
         let words: Vec<&str> = fact.split(' ').collect();
         if let [repository, "tag", tag, digest] = words[..] {
@@ -147,7 +162,7 @@ pub(super) fn events_agree(store: &Store, is_complete: bool) -> std::result::Res
             }
         }
     }
-    let found = state(store).map_err(|error| error.to_string())?;
+    let (found, _) = state_and_hurt(store).map_err(|error| error.to_string())?;
     for (key, value) in &told {
         let holds = match value {
             Some(value) => found.contains(&format!("{key}{value}")),

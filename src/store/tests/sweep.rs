@@ -6,419 +6,25 @@
 //! Every point is tried with `EIO`, once and for ever, and with one further error in turn; `ORLOP_SWEEP=full` tries all of
 //! them both ways.
 
+mod operations;
+mod start;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::io::Errno;
-use serde_json::{Value, json};
 
-use super::artifact::{Artifact, noise};
+use self::operations::{OPERATIONS, Operation, Session, Start, closing, copy_of, hurt, options, sparse};
+use self::start::{SOURCE, Template};
 use super::plain::{Plain, names_are_hashes};
-use super::state::{State, check_files, difference, events_agree, state};
-use crate::blobs::Expected;
+use super::state::{State, check_files, difference, events_agree, state, state_and_hurt};
+use crate::digest::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{
-    EventLimits, Expect, OnDamage, Options, Publish, Quota, Repository, Store, Upload, UploadOptions,
-};
+use crate::store::OnDamage;
 use crate::sys::fault::{Fault, arm};
-
-/// What the directory is before the operation.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Start {
-    /// There is none.
-    Nothing,
-    /// A layout that another tool wrote.
-    Layout,
-    /// A store that was closed.
-    Closed,
-    /// A store whose process was killed: with a journal, and an older `index.json`.
-    Crashed,
-    /// The same with metadata that cannot be read.
-    Damaged,
-    /// The same with a hole in the last record of the log, which nobody was promised.
-    Torn,
-    /// A store that was closed after it met damage of its metadata.
-    Met,
-    /// A store that was closed, and then another tool changed its `index.json`.
-    Edited,
-    /// A store whose process was killed between the two phases of a collection.
-    Condemned,
-}
-
-/// One operation and what may become of it.
-struct Operation {
-    name: &'static str,
-    start: Start,
-    /// Whether the store is open before the faults come.
-    open: bool,
-    /// What is done in the open store before the faults come.
-    prepare: fn(&mut Session) -> Result<()>,
-    act: fn(&mut Session) -> Result<()>,
-    /// It finishes what somebody else did, and may have done so when it fails.
-    either: bool,
-}
-
-struct Session {
-    root: PathBuf,
-    store: Option<Store>,
-}
-
-impl Session {
-    fn store(&self) -> &Store {
-        self.store.as_ref().unwrap()
-    }
-
-    fn repository(&self) -> Repository {
-        self.store().repository(&"r".parse().unwrap())
-    }
-}
-
-fn options() -> Options {
-    Options::new().publish(Publish::Manual).events(EventLimits::default())
-}
-
-fn closing() -> Options {
-    Options::new().publish(Publish::OnClose).events(EventLimits::default())
-}
-
-const fn on_open(name: &'static str, act: fn(&mut Session) -> Result<()>) -> Operation {
-    Operation { name, start: Start::Closed, open: true, prepare: |_| Ok(()), act, either: false }
-}
-
-const fn on_closed(name: &'static str, start: Start, act: fn(&mut Session) -> Result<()>) -> Operation {
-    Operation { name, start, open: false, prepare: |_| Ok(()), act, either: true }
-}
-
-fn first() -> Artifact {
-    Artifact::image("first", &[100, 40_000])
-}
-
-fn second() -> Artifact {
-    Artifact::image("second", &[50])
-}
-
-fn foreign() -> Artifact {
-    Artifact::image("foreign", &[70, 40_000])
-}
-
-fn push(session: &Session, sizes: &[usize], submit: bool) -> Result<()> {
-    let here = session.repository();
-    let mut batch = session.store().batch();
-    let digest = Artifact::image("pushed", sizes).add(&mut batch, &here)?;
-    batch.tag(&here, &"pushed".parse()?, digest, Expect::Any);
-    batch.tag(&here, &"second".parse()?, digest, Expect::Any);
-    if submit { batch.submit().wait().map(|_| ()) } else { batch.commit().map(|_| ()) }
-}
-
-/// Content of the session that is there from the beginning.
-const SAVED: usize = 40_000;
-
-fn start_upload(repository: &Repository, size: usize) -> Result<()> {
-    let mut upload = repository.start_upload(&UploadOptions::new())?;
-    upload.append(0, noise("upload", size))?;
-    upload.save()?;
-    upload.append(size as u64, "not saved").map(|_| ())
-}
-
-/// The session that has so many bytes.
-fn upload(session: &Session, size: usize) -> Result<Upload> {
-    session.store().core().check_writable()?;
-    let found = session.store().uploads(None, 10)?.items;
-    let id = found.iter().find(|upload| upload.offset == size as u64).unwrap().id;
-    Ok(session.repository().upload(&id)?.unwrap())
-}
-
-const OPERATIONS: &[Operation] = &[
-    on_open("one", |session| session.repository().push_bytes(noise("one", 900)).map(|_| ())),
-    on_open("large", |session| session.repository().push_bytes(noise("large", 90_000)).map(|_| ())),
-    on_open("batch", |session| push(session, &[80, 33_000, 60_000], false)),
-    on_open("many", |session| push(session, &[33_000; 6], false)),
-    on_open("submit", |session| push(session, &[500, 34_000], true)),
-    on_open("attach", |session| {
-        let mut batch = session.store().batch();
-        Artifact::attached("statement", &first()).add(&mut batch, &session.repository())?;
-        batch.commit().map(|_| ())
-    }),
-    on_open("tag", |session| {
-        session.repository().tag(&"second".parse()?, &first().digest(), Expect::Any).map(|_| ())
-    }),
-    on_open("untag", |session| session.repository().untag(&"second".parse()?, Expect::Any).map(|_| ())),
-    on_open("remove", |session| {
-        let mut batch = session.store().batch();
-        batch.delete_manifest(&session.repository(), &second().digest());
-        batch.commit().map(|_| ())
-    }),
-    on_open("quota", |session| {
-        session.repository().set_quota(&Quota { objects: None, bytes: Some(1 << 20) })
-    }),
-    on_open("delete", |session| session.store().delete_repository(&"r".parse()?).map(|_| ())),
-    on_open("start upload", |session| {
-        session.repository().start_upload(&UploadOptions::new().size(9)).map(|_| ())
-    }),
-    on_open("save upload", |session| {
-        let mut upload = upload(session, SAVED)?;
-        upload.append(SAVED as u64, noise("more", 30_000))?;
-        upload.save().map(|_| ())
-    }),
-    on_open("finish upload", |session| {
-        let mut upload = upload(session, SAVED)?;
-        upload.append(SAVED as u64, noise("more", 30_000))?;
-        upload.finish(&Expected::default()).map(|_| ())
-    }),
-    Operation {
-        prepare: |session| start_upload(&session.repository(), 700),
-        ..on_open("finish small upload", |session| {
-            upload(session, 700)?.finish(&Expected::default()).map(|_| ())
-        })
-    },
-    on_open("cancel upload", |session| upload(session, SAVED)?.cancel()),
-    on_open("read", |session| {
-        let found = state(session.store())?;
-        assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
-        Ok(())
-    }),
-    Operation {
-        prepare: |session| push(session, &[60; 7], false),
-        ..on_open("file", |session| session.store().core().file_journal())
-    },
-    Operation {
-        prepare: |session| push(session, &[60, 40_000], false),
-        ..on_open("publish", |session| session.store().flush())
-    },
-    Operation {
-        prepare: |session| {
-            push(session, &[60, 40_000], false)?;
-            edit(&session.root);
-            Ok(())
-        },
-        either: true,
-        ..on_open("merge", |session| session.store().flush())
-    },
-    Operation {
-        prepare: |session| push(session, &[60, 40_000], false),
-        ..on_open("checkpoint", |session| checkpoint(session, false))
-    },
-    on_open("checkpoint by copies", |session| checkpoint(session, true)),
-    Operation {
-        prepare: |session| {
-            session.store = None;
-            session.store = Some(closing().open(&session.root)?);
-            push(session, &[60, 40_000], false)
-        },
-        ..on_open("close", |session| session.store.take().map_or(Ok(()), Store::close))
-    },
-    Operation {
-        prepare: |session| {
-            remove_second(session)?;
-            session.store().flush()
-        },
-        either: true,
-        ..on_open("collect", collect)
-    },
-    Operation {
-        prepare: |session| {
-            session.store = None;
-            session.store = Some(closing().open(&session.root)?);
-            remove_second(session)
-        },
-        either: true,
-        ..on_open("collect and publish", collect)
-    },
-    on_open("lease", |session| {
-        let lease = session.store().lease(Duration::from_secs(3600), "swept")?;
-        lease.add(&[first().digest(), second().digest()])?;
-        lease.renew(Duration::from_secs(7200))?;
-        lease.release()
-    }),
-    on_closed("create", Start::Nothing, |session| closing().create(&session.root).and_then(Store::close)),
-    on_closed("adopt", Start::Layout, |session| closing().create(&session.root).and_then(Store::close)),
-    on_closed("open", Start::Closed, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("recover", Start::Crashed, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("bury", Start::Condemned, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("take in", Start::Edited, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
-    on_closed("heal", Start::Damaged, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("torn", Start::Torn, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("met", Start::Met, |session| closing().open(&session.root).and_then(Store::close)),
-    on_closed("read only", Start::Crashed, |session| {
-        let found = state(&closing().open_read_only(&session.root)?)?;
-        assert!(found.len() > 8, "a reader was told less than there is: {found:?}");
-        Ok(())
-    }),
-    on_closed("plain", Start::Layout, |session| {
-        let store = closing().open_plain(&session.root)?;
-        session.store = Some(store.clone());
-        push(session, &[60, 40_000], false)?;
-        store.flush()?;
-        session.store = None;
-        store.close()
-    }),
-];
-
-/// Where a checkpoint of the store goes.
-fn copy_of(root: &Path) -> PathBuf {
-    root.with_file_name("copy")
-}
-
-fn checkpoint(session: &Session, copy: bool) -> Result<()> {
-    let place = copy_of(&session.root);
-    if place.exists() {
-        fs::remove_dir_all(&place).unwrap();
-    }
-    session.store().checkpointer().copy(copy).run(place).map(|_| ())
-}
-
-/// Leaves a manifest's content to a collection, and a blob that nothing refers to.
-fn remove_second(session: &Session) -> Result<()> {
-    let here = session.repository();
-    here.push_bytes(noise("loose", 40_000))?;
-    let mut batch = session.store().batch();
-    batch.delete_manifest(&here, &second().digest());
-    batch.commit().map(|_| ())
-}
-
-fn collect(session: &mut Session) -> Result<()> {
-    session.store().collector().grace(Duration::ZERO).run().map(|_| ())
-}
-
-/// What another tool does to `index.json`.
-fn edit(root: &Path) {
-    put_foreign(root);
-    let index = root.join("index.json");
-    let mut document: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
-    document["manifests"].as_array_mut().unwrap().push(foreign().entry("foreign"));
-    fs::write(&index, document.to_string()).unwrap();
-}
-
-fn put_foreign(root: &Path) {
-    let image = foreign();
-    fs::create_dir_all(root.join("blobs/sha256")).unwrap();
-    for part in image.parts.iter().chain([&image.bytes]) {
-        let digest = crate::digest::Algorithm::Sha256.digest(part).to_string();
-        fs::write(root.join("blobs").join(digest.replace(':', "/")), part).unwrap();
-    }
-}
-
-/// The files of a directory, kept in memory, so that each case begins with the same ones.
-struct Template(Vec<(PathBuf, u32, Option<Vec<u8>>)>);
-
-impl Template {
-    /// Of a store that is open, the engine may remove a file between the look at a directory and the reading.
-    fn take(root: &Path) -> Self {
-        for _ in 0..100 {
-            match Self::try_take(root) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                taken => return taken.unwrap(),
-            }
-        }
-        panic!("files vanish all the time, path={}", root.display());
-    }
-
-    fn try_take(root: &Path) -> std::io::Result<Self> {
-        let mut entries = Vec::new();
-        let mut waiting = vec![root.to_path_buf()];
-        while let Some(dir) = waiting.pop() {
-            for entry in fs::read_dir(&dir)? {
-                let path = entry?.path();
-                let meta = fs::symlink_metadata(&path)?;
-                let content = if meta.is_file() { Some(fs::read(&path)?) } else { None };
-                let name = path.strip_prefix(root).unwrap().to_path_buf();
-                entries.push((name, meta.permissions().mode(), content));
-                if meta.is_dir() {
-                    waiting.push(path);
-                }
-            }
-        }
-        Ok(Self(entries))
-    }
-
-    /// The directory itself stays the same one, or the store would count as a copy.
-    fn put(&self, root: &Path) {
-        if root.exists() {
-            for entry in fs::read_dir(root).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-            }
-        }
-        for (path, mode, content) in &self.0 {
-            let path = root.join(path);
-            match content {
-                None => fs::create_dir(&path).unwrap(),
-                Some(content) => {
-                    fs::write(&path, content).unwrap();
-                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
-                }
-            }
-        }
-    }
-
-    /// The newest log of the metadata.
-    fn log(&mut self) -> &mut Vec<u8> {
-        let logs = self.0.iter_mut().filter(|(path, ..)| path.extension().is_some_and(|end| end == "log"));
-        logs.max_by(|one, other| one.0.cmp(&other.0)).unwrap().2.as_mut().unwrap()
-    }
-
-    fn of(start: Start, root: &Path) -> Self {
-        if start == Start::Nothing {
-            return Self(Vec::new());
-        }
-        fs::create_dir(root).unwrap();
-        if start == Start::Layout {
-            put_foreign(root);
-            let index = json!({ "schemaVersion": 2, "manifests": [foreign().entry("foreign")] });
-            fs::write(root.join("index.json"), index.to_string()).unwrap();
-            fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-            return Self::take(root);
-        }
-        let store = closing().create(root).unwrap();
-        let here = store.repository(&"r".parse().unwrap());
-        for (tag, image) in [("first", first()), ("second", second())] {
-            let mut batch = store.batch();
-            let digest = image.add(&mut batch, &here).unwrap();
-            batch.tag(&here, &tag.parse().unwrap(), digest, Expect::Any);
-            batch.commit().unwrap();
-        }
-        start_upload(&here, SAVED).unwrap();
-        if matches!(start, Start::Crashed | Start::Damaged | Start::Torn) {
-            store.flush().unwrap();
-            let session = Session { root: root.to_path_buf(), store: Some(store) };
-            push(&session, &[60, 40_000], false).unwrap();
-            if start == Start::Damaged {
-                fs::write(root.join(".orlop/metadata/CURRENT"), "garbage").unwrap();
-            }
-            if start == Start::Torn {
-                let begin = Self::take(root).log().len();
-                push(&session, &[30_000; 5], false).unwrap();
-                let mut template = Self::take(root);
-                let hole = begin.next_multiple_of(4096) + 40_960;
-                assert!(hole + 8192 < template.log().len());
-                template.log()[hole..hole + 4096].fill(0);
-                return template;
-            }
-            return Self::take(root);
-        }
-        if start == Start::Condemned {
-            drop((here, store));
-            let session = Session { root: root.to_path_buf(), store: Some(options().open(root).unwrap()) };
-            remove_second(&session).unwrap();
-            let report = session.store().collector().grace(Duration::ZERO).run().unwrap();
-            assert!(report.waiting > 3, "{report:?}");
-            return Self::take(root);
-        }
-        store.close().unwrap();
-        if start == Start::Met {
-            fs::write(root.join(".orlop/metadata/DAMAGE"), "a table").unwrap();
-        }
-        if start == Start::Edited {
-            edit(root);
-        }
-        Self::take(root)
-    }
-}
 
 /// One operation with the place that it happens in.
 struct Sweep {
@@ -463,7 +69,7 @@ impl Sweep {
     fn clear_beside(&self) {
         for entry in fs::read_dir(self.root.parent().unwrap()).unwrap() {
             let path = entry.unwrap().path();
-            if path != self.root {
+            if path != self.root && !path.ends_with(SOURCE) {
                 fs::remove_dir_all(path).unwrap();
             }
         }
@@ -492,7 +98,8 @@ impl Sweep {
         }
         let found = state(&store).map_err(wrong)?;
         store.close().map_err(wrong)?;
-        check_files(&place, Some(&found)).map_err(|why| format!("the checkpoint: {why}"))?;
+        check_files(&place, Some(&found), &BTreeSet::new())
+            .map_err(|why| format!("the checkpoint: {why}"))?;
         let Some(after) = &self.after else { return Ok(()) };
         // Nobody uploads into a copy.
         let after: State = after.iter().filter(|fact| !fact.contains(" upload ")).cloned().collect();
@@ -500,7 +107,7 @@ impl Sweep {
     }
 
     fn is_plain(&self) -> bool {
-        self.operation.name == "plain"
+        self.operation.name.starts_with("plain")
     }
 
     /// Checks the files and answers what a store shows that is opened now; nothing when there is none yet.
@@ -509,13 +116,15 @@ impl Sweep {
         if !root.exists() {
             return Ok(None);
         }
-        names_are_hashes(root, &std::collections::BTreeSet::new())?;
+        let hurt = self.hurt();
+        names_are_hashes(root, &hurt)?;
         if root.join("index.json").exists() {
-            let plain = Plain::read(root)?;
+            let plain = Plain::read_except(root, &hurt)?;
             if self.is_plain() {
-                return Ok(Some(
-                    plain.names.iter().map(|(name, digest)| format!("{name} {digest}")).collect(),
-                ));
+                let names: State =
+                    plain.names.iter().map(|(name, digest)| format!("{name} {digest}")).collect();
+                // One that was made and has nothing in it is as good as none.
+                return Ok(Some(names).filter(|names| !names.is_empty()));
             }
         }
         let heals = matches!(self.operation.start, Start::Damaged | Start::Met);
@@ -531,9 +140,14 @@ impl Sweep {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| format!("cannot be opened: {error}"))?,
         };
-        let found = state(&store).map_err(|error| format!("cannot be read: {error}"))?;
+        let (mut found, damage) =
+            state_and_hurt(&store).map_err(|error| format!("cannot be read: {error}"))?;
+        if let Some(error) = damage.iter().find(|(digest, _)| !hurt.contains(&digest.encoded().to_string())) {
+            return Err(format!("cannot be read: {error:?}"));
+        }
         // Metadata that were made anew begin a new feed.
-        events_agree(&store, !["rebuild", "heal", "met"].contains(&self.operation.name))?;
+        let anew = ["rebuild", "heal", "met", "rebuild damaged"].contains(&self.operation.name);
+        events_agree(&store, !anew)?;
         if ["collect", "bury", "lease"].iter().any(|name| self.operation.name.starts_with(name)) {
             store.flush().map_err(|error| format!("cannot be flushed: {error}"))?;
             let report = store.verify().index(true).run().map_err(|error| error.to_string())?;
@@ -542,8 +156,25 @@ impl Sweep {
             }
         }
         store.close().map_err(|error| format!("cannot be closed: {error}"))?;
-        check_files(root, Some(&found))?;
+        check_files(root, Some(&found), &hurt)?;
+        found.extend(damage.keys().map(|digest| format!("- hurt {digest}")));
+        for entry in fs::read_dir(root.join(".orlop/quarantine")).unwrap() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            if let Some((digest, _)) = name.rsplit_once('-').filter(|(name, _)| name.starts_with("sha256")) {
+                found.insert(format!("- quarantined {digest}"));
+            }
+        }
         Ok(Some(found))
+    }
+
+    /// Names of content that may be missing, or of other bytes.
+    fn hurt(&self) -> BTreeSet<String> {
+        let bytes = match self.operation.start {
+            Start::Hurt => hurt(),
+            Start::Sparse => sparse().parts.swap_remove(0),
+            _ => return BTreeSet::new(),
+        };
+        BTreeSet::from([Algorithm::Sha256.digest(&bytes).encoded().to_string()])
     }
 
     /// What is found after the operation ended with `result`, or never came to its end.
@@ -579,7 +210,7 @@ impl Sweep {
         let refused = error.kind() == ErrorKind::Indeterminate;
         let again = (self.operation.act)(session);
         match again {
-            Ok(()) if !refused || self.operation.name == "read" => Ok(()),
+            Ok(()) if !refused || self.operation.reads => Ok(()),
             Err(error) if refused && error.kind() == ErrorKind::Poisoned => Ok(()),
             other => Err(format!("after {error:?} the second try answers {other:?}")),
         }
@@ -724,6 +355,7 @@ sweeps! {
     finish_upload "finish upload"
     finish_small_upload "finish small upload"
     cancel_upload "cancel upload"
+    erase "erase"
     read "read"
     file "file"
     publish "publish"
@@ -734,6 +366,10 @@ sweeps! {
     collect_alone "collect"
     collect_and_publish "collect and publish"
     lease "lease"
+    verify "verify"
+    quarantine "quarantine"
+    repair "repair"
+    complete "complete"
     create "create"
     adopt "adopt"
     open "open"
@@ -742,8 +378,10 @@ sweeps! {
     take_in "take in"
     rebuild "rebuild"
     heal "heal"
+    rebuild_damaged "rebuild damaged"
     torn "torn"
     met "met"
     read_only "read only"
     plain "plain"
+    plain_new "plain new"
 }
