@@ -4,7 +4,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ pub struct BlobReader {
 }
 
 enum Source {
-    File(File),
+    File(File, Arc<Blobs>),
     Bytes(Bytes),
 }
 
@@ -43,7 +42,7 @@ impl BlobReader {
         if found != size {
             return Err(wrong_size(&digest, size, &found.to_string()));
         }
-        Ok(Some(Self { digest, source: Source::File(file), len: size, position: 0 }))
+        Ok(Some(Self { digest, source: Source::File(file, Arc::clone(blobs)), len: size, position: 0 }))
     }
 
     /// The digest of the whole content.
@@ -75,9 +74,9 @@ impl BlobReader {
         let end = usize::try_from(range.end).map_err(|_| too_long())?;
         match &self.source {
             Source::Bytes(bytes) => Ok(bytes.slice(start..end)),
-            Source::File(file) => {
+            Source::File(file, blobs) => {
                 let mut content = vec![0; end - start];
-                file.read_exact_at(&mut content, range.start).map_err(fail)?;
+                sys::read_exact_at(file, &mut content, range.start, blobs.root().path()).map_err(fail)?;
                 Ok(content.into())
             }
         }
@@ -86,7 +85,7 @@ impl BlobReader {
     /// The open file that has the content, unless it is in memory.
     pub(crate) fn file(&self) -> Option<&File> {
         match &self.source {
-            Source::File(file) => Some(file),
+            Source::File(file, _) => Some(file),
             Source::Bytes(_) => None,
         }
     }
@@ -109,10 +108,12 @@ impl BlobReader {
             let part = buffer.len().min(usize::try_from(self.len - position).unwrap_or(usize::MAX));
             let part = buffer.get_mut(..part).unwrap_or_default();
             match &self.source {
-                Source::File(file) => file.read_exact_at(part, position).map_err(|error| {
-                    Error::new(ErrorKind::Io, format!("cannot read the content, digest={}", self.digest))
-                        .with_source(error)
-                })?,
+                Source::File(file, blobs) => {
+                    sys::read_exact_at(file, part, position, blobs.root().path()).map_err(|error| {
+                        Error::new(ErrorKind::Io, format!("cannot read the content, digest={}", self.digest))
+                            .with_source(error)
+                    })?;
+                }
                 Source::Bytes(bytes) => {
                     let start = usize::try_from(position).unwrap_or(usize::MAX);
                     part.copy_from_slice(bytes.get(start..start + part.len()).unwrap_or_default());
@@ -147,16 +148,18 @@ impl BlobReader {
         let want = buffer.len().min(left);
         let Some(buffer) = buffer.get_mut(..want).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
         match &self.source {
-            Source::File(file) => match file.read_at(buffer, position)? {
-                0 => {
-                    let message = format!(
-                        "content ends early, digest={}, expected={}, found={position}",
-                        self.digest, self.len
-                    );
-                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
+            Source::File(file, blobs) => {
+                match sys::read_some_at(file, buffer, position, blobs.root().path())? {
+                    0 => {
+                        let message = format!(
+                            "content ends early, digest={}, expected={}, found={position}",
+                            self.digest, self.len
+                        );
+                        Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
+                    }
+                    read => Ok(read),
                 }
-                read => Ok(read),
-            },
+            }
             Source::Bytes(bytes) => {
                 let start = usize::try_from(position).unwrap_or(usize::MAX);
                 let part = bytes.get(start..).and_then(|rest| rest.get(..want)).unwrap_or_default();

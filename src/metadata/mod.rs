@@ -252,8 +252,9 @@ impl Metadata {
     fn met(&self, action: &str, error: rocksdb::Error) -> Error {
         let error = engine(action, error);
         if error.kind() == ErrorKind::Corrupt && self.writable && !self.met.swap(true, Ordering::Relaxed) {
-            // If that fails too, the next read of the same row tries again after the next open.
-            let _ = recovery::put_down_met(&self.path, &error);
+            // If that fails too, the next one that meets it tries again.
+            let is_put_down = recovery::put_down_met(&self.path, &error).is_ok();
+            self.met.store(is_put_down, Ordering::Relaxed);
         }
         error
     }

@@ -26,7 +26,7 @@ pub(crate) use self::growing::GrowingFile;
 pub(crate) use self::lock::StoreLock;
 pub(crate) use self::map::{Mapped, Mapping};
 pub(crate) use self::random::random;
-pub(crate) use self::read::read_at;
+pub(crate) use self::read::{read_at, read_exact_at, read_some_at};
 pub(crate) use self::scratch::ScratchDir;
 pub(crate) use self::space::{Free, FsKind, filesystem_id, filesystem_kind, free_space, sync_filesystem};
 pub(crate) use self::temp::TempFile;

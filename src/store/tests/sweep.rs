@@ -17,7 +17,9 @@ use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 
-use self::operations::{OPERATIONS, Operation, Session, Start, closing, copy_of, hurt, options, sparse};
+use self::operations::{
+    OPERATIONS, Operation, Session, Start, closing, copy_of, damage_of, hurt, meet, options, sparse,
+};
 use self::start::{SOURCE, Template};
 use super::plain::{Plain, names_are_hashes};
 use super::state::{State, check_files, difference, events_agree, state, state_and_hurt};
@@ -127,7 +129,8 @@ impl Sweep {
                 return Ok(Some(names).filter(|names| !names.is_empty()));
             }
         }
-        let heals = matches!(self.operation.start, Start::Damaged | Start::Met);
+        self.meet()?;
+        let heals = matches!(self.operation.start, Start::Damaged | Start::Met | Start::Rotten);
         let on_damage = if heals { OnDamage::Rebuild } else { OnDamage::Refuse };
         let opened = match closing().on_damage(on_damage).open(root) {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.operation.name == "rebuild" => {
@@ -146,7 +149,7 @@ impl Sweep {
             return Err(format!("cannot be read: {error:?}"));
         }
         // Metadata that were made anew begin a new feed.
-        let anew = ["rebuild", "heal", "met", "rebuild damaged"].contains(&self.operation.name);
+        let anew = ["rebuild", "heal", "meet", "met", "rebuild damaged"].contains(&self.operation.name);
         events_agree(&store, !anew)?;
         if ["collect", "bury", "lease"].iter().any(|name| self.operation.name.starts_with(name)) {
             store.flush().map_err(|error| format!("cannot be flushed: {error}"))?;
@@ -165,6 +168,16 @@ impl Sweep {
             }
         }
         Ok(Some(found))
+    }
+
+    /// Damage that waits in the metadata is met, and put down for the next open to heal, even if that failed before.
+    fn meet(&self) -> std::result::Result<(), String> {
+        if self.operation.start != Start::Rotten || damage_of(&self.root).exists() {
+            return Ok(());
+        }
+        let store = options().open(&self.root).map_err(|error| format!("cannot be opened: {error}"))?;
+        let mut session = Session { root: self.root.clone(), store: Some(store) };
+        meet(&mut session).map_err(|error| format!("cannot be met: {error}"))
     }
 
     /// Names of content that may be missing, or of other bytes.
@@ -370,6 +383,7 @@ sweeps! {
     quarantine "quarantine"
     repair "repair"
     complete "complete"
+    meet_damage "meet"
     create "create"
     adopt "adopt"
     open "open"

@@ -32,6 +32,8 @@ pub(super) enum Start {
     Torn,
     /// A store that was closed after it met damage of its metadata.
     Met,
+    /// A store that was closed, and then bits of its metadata changed that only reading meets.
+    Rotten,
     /// A store that was closed, and then another tool changed its `index.json`.
     Edited,
     /// A store that was closed, and then the bytes of a content changed. Beside it is a layout that has them.
@@ -198,6 +200,23 @@ fn repair(session: &mut Session, sharing: Sharing) -> Result<()> {
     Ok(())
 }
 
+/// Where damage of the metadata that was met is put down.
+pub(super) fn damage_of(root: &Path) -> PathBuf {
+    root.join(".orlop/metadata/DAMAGE")
+}
+
+/// Meets damage of the metadata, and answers an error when that is not put down.
+pub(super) fn meet(session: &mut Session) -> Result<()> {
+    match session.repository().contents(None, 1000) {
+        Err(error) if error.kind() == ErrorKind::Corrupt && !damage_of(&session.root).exists() => {
+            Err(Error::new(ErrorKind::Io, "damage is not put down").with_source(error))
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) => panic!("{} rows were read from damage", found.items.len()),
+    }
+}
+
 fn plain(session: &mut Session) -> Result<()> {
     let store = closing().open_plain(&session.root)?;
     session.store = Some(store.clone());
@@ -352,6 +371,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..on_open("repair", |session| repair(session, Sharing::Link))
     },
     Operation { start: Start::Sparse, ..on_open("complete", |session| repair(session, Sharing::Never)) },
+    Operation { start: Start::Rotten, either: true, reads: true, ..on_open("meet", meet) },
     on_closed("create", Start::Nothing, |session| closing().create(&session.root).and_then(Store::close)),
     on_closed("adopt", Start::Layout, |session| closing().create(&session.root).and_then(Store::close)),
     on_closed("open", Start::Closed, |session| closing().open(&session.root).and_then(Store::close)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::operations::{
-    Session, Start, closing, first, foreign, hurt, options, push, remove_second, second, sparse,
+    Session, Start, closing, damage_of, first, foreign, hurt, options, push, remove_second, second, sparse,
     start_saved_upload,
 };
 use crate::digest::Algorithm;
@@ -56,6 +56,21 @@ fn change(root: &Path) {
     bytes[7_000] ^= 1;
     fs::remove_file(&path).unwrap();
     fs::write(&path, bytes).unwrap();
+}
+
+/// Bits rot in the table that says what a repository has.
+fn rot(root: &Path) {
+    let entries = fs::read_dir(root.join(".orlop/metadata")).unwrap();
+    let tables = entries.map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|end| end == "sst"));
+    let tables = tables.map(|path| (fs::read(&path).unwrap(), path));
+    // How the engine writes the name of the family into its tables.
+    let name = b"namemembers";
+    let of_members = tables.filter(|(bytes, _)| bytes.windows(name.len()).any(|window| window == name));
+    let (mut bytes, path) = of_members.max_by_key(|(bytes, _)| bytes.len()).unwrap();
+    assert!(bytes.len() > 4096);
+    bytes[100] ^= 1;
+    fs::write(path, bytes).unwrap();
 }
 
 /// The files of a directory, kept in memory, so that each case begins with the same ones.
@@ -167,9 +182,22 @@ impl Template {
             assert!(report.waiting > 3, "{report:?}");
             return Self::take(root);
         }
+        if start == Start::Rotten {
+            // More than one block of their rows.
+            let mut batch = store.batch();
+            for n in 0..150 {
+                batch.push_bytes(&here, n.to_string()).unwrap();
+            }
+            batch.commit().unwrap();
+        }
+        // Whatever is left of it would keep the store from being closed.
+        drop(here);
         store.close().unwrap();
+        if start == Start::Rotten {
+            rot(root);
+        }
         if start == Start::Met {
-            fs::write(root.join(".orlop/metadata/DAMAGE"), "a table").unwrap();
+            fs::write(damage_of(root), "a table").unwrap();
         }
         if start == Start::Edited {
             edit(root);
