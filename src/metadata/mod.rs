@@ -15,6 +15,7 @@ mod recorded;
 mod recovery;
 mod retention;
 mod schema;
+mod synced;
 mod upload;
 mod view;
 mod witness;
@@ -44,6 +45,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Dir;
 use crate::sys::fault::{self, Call};
 use schema::Family;
+use synced::Synced;
 
 /// Names of facts.
 pub(crate) mod fact {
@@ -69,6 +71,8 @@ pub(crate) struct Metadata {
     torn: Option<u64>,
     /// What was put down last of the engine's list of files.
     noted: Mutex<Option<witness::Extent>>,
+    /// None of a view that only reads.
+    synced: Option<Synced>,
     /// Damage was met, and that is put down.
     met: AtomicBool,
 }
@@ -96,6 +100,7 @@ impl Metadata {
     /// Before the engine is opened, since it removes what its list of files does not name.
     fn open_engine(path: &Path, writable: bool) -> Result<Self> {
         witness::check(path)?;
+        let least = synced::least(path)?;
         let cache = schema::cache();
         let open = |torn: Option<u64>| {
             let mut options = schema::engine(&cache, !writable);
@@ -118,8 +123,10 @@ impl Metadata {
         };
         let action = if writable { "open the metadata" } else { "open the metadata for reading" };
         let (db, torn) = opened.map_err(|error| unopened(action, path, error))?;
+        synced::check(path, least, db.latest_sequence_number())?;
+        let synced = if writable { Some(Synced::open(path)?) } else { None };
         let (path, met) = (path.to_path_buf(), AtomicBool::new(false));
-        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), met })
+        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, met })
     }
 
     /// Bytes at the end of the log that were not written to their end when the power failed. Nobody was promised them.
@@ -220,7 +227,9 @@ impl Metadata {
     /// Puts the log on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         if self.step(Call::SyncRows, "sync the metadata log")? {
+            let before = self.db.latest_sequence_number();
             self.db.flush_wal(true).map_err(|error| self.met("sync the metadata log", error))?;
+            self.note_synced(before, 0);
         }
         Ok(())
     }
@@ -233,9 +242,22 @@ impl Metadata {
         // A sync that fails in a test fails after the rows were written, as it may in earnest.
         let step = if sync { self.step(Call::SyncRows, ACTION) } else { Ok(false) };
         let mut options = WriteOptions::default();
-        options.set_sync(step.as_ref().is_ok_and(|wanted| *wanted));
+        let synced = step.as_ref().is_ok_and(|wanted| *wanted);
+        options.set_sync(synced);
+        let (before, rows) = (self.db.latest_sequence_number(), batch.len() as u64);
         self.db.write_opt(batch, &options).map_err(|error| self.met(ACTION, error))?;
+        if synced {
+            self.note_synced(before, rows);
+        }
         step.map(|_| ())
+    }
+
+    /// So many rows behind row `before` were written and synced.
+    fn note_synced(&self, before: u64, rows: u64) {
+        let Some(synced) = &self.synced else { return };
+        // Where others wrote meanwhile, nobody knows which numbers these have; those up to `before` went into the log earlier.
+        let (after, alone) = (self.db.latest_sequence_number(), before.saturating_add(rows));
+        synced.note(if after == alone { after } else { before });
     }
 
     fn step(&self, call: Call, action: &str) -> Result<bool> {

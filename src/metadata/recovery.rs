@@ -6,7 +6,7 @@ use std::path::Path;
 use rocksdb::{DB, Options};
 
 use super::log_tail::{BLOCK, Tail, Verdict};
-use super::{Metadata, engine, schema, witness};
+use super::{Metadata, engine, schema, synced, witness};
 use crate::error::{Error, Result};
 use crate::sys::{self, Dir};
 
@@ -19,6 +19,9 @@ const MOST: usize = 1000;
 impl Metadata {
     /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
     pub(crate) fn salvage(path: &Path) -> Result<Self> {
+        let fail = |error| Error::io("salvage the metadata", path, error);
+        // What the log lost is lost; the rest of it is sound.
+        Dir::open_following(path).and_then(|dir| synced::remove(&dir)).map_err(fail)?;
         // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
         if let Ok(metadata) = repoint(path).and_then(|()| Self::open(path)) {
             return Ok(metadata);

@@ -18,7 +18,7 @@ mod space;
 mod temp;
 mod tree;
 
-pub(crate) use self::atomic::{overwrite, replace, sync_document};
+pub(crate) use self::atomic::{overwrite, replace, sync_document, write_over};
 pub(crate) use self::clock::{Clock, now};
 pub(crate) use self::clone::{How, may_be_shared};
 pub(crate) use self::dir::{Dir, Exchanged, Stat, open_source};
