@@ -12,8 +12,7 @@ use crate::sys::{Dir, Stat, filesystem_id, replace};
 /// The name of the record in the private folder. A store is complete once it has one.
 pub(super) const FILE: &str = "FORMAT";
 
-/// 0: unstable, until the life cycle is built.
-const VERSION: u32 = 0;
+const VERSION: u32 = 1;
 
 /// The most that is read of the file.
 const MOST: u64 = 1 << 16;
@@ -115,8 +114,20 @@ impl Format {
             .map_err(|error| Error::io("write the format record", &path, error))
     }
 
-    /// Refuses what a newer version wrote.
+    /// Refuses what a newer version wrote, and what one wrote before there was a format to rely on.
     pub(super) fn check(&self, read_only: bool) -> Result<()> {
+        if self.version < VERSION {
+            let version = self.version;
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("store has an unreleased format, rebuild it, version={version}, supported={VERSION}"),
+            ));
+        }
+        self.refuse_newer(read_only)
+    }
+
+    /// Refuses what a newer version wrote: nobody knows what that means.
+    pub(super) fn refuse_newer(&self, read_only: bool) -> Result<()> {
         let unsupported = |what: &str, value: &dyn std::fmt::Display| {
             Err(Error::new(
                 ErrorKind::Unsupported,
@@ -144,6 +155,12 @@ impl Format {
         self.root = root;
         self
     }
+
+    /// The same store, with metadata that were written anew.
+    pub(super) fn rebuilt_at(mut self, root: Root) -> Self {
+        self.version = VERSION;
+        self.moved_to(root)
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +185,10 @@ mod tests {
         assert_eq!(known(|format| format.ro_compat.push("x".into())), (true, false));
         assert_eq!(known(|format| format.incompat.push("x".into())), (false, false));
         assert_eq!(known(|format| format.version += 1), (false, false));
+        assert_eq!(known(|format| format.version = 0), (false, false));
+        let unreleased = Format { version: 0, ..plain.clone() };
+        assert!(unreleased.refuse_newer(false).is_ok(), "it can be rebuilt");
+        assert!(unreleased.rebuilt_at(plain.root).check(false).is_ok());
     }
 
     #[test]
@@ -201,12 +222,12 @@ mod tests {
         let written = std::fs::read_to_string(temp.path().join(FILE)).unwrap();
         let (record, _) = written.split_once('\n').unwrap();
         // A flag of a newer version with a check that fits is one; with one that does not it is damage.
-        let newer = record.replace("\"version\":0", "\"version\":4");
+        let newer = record.replace("\"version\":1", "\"version\":4");
         replace(&dir, &dir, FILE, newer.as_bytes()).unwrap();
         assert!(Format::read(&dir).unwrap().unwrap().check(true).is_err());
         replace(&dir, &dir, FILE, format!("{newer}\n{}", check_of(&newer)).as_bytes()).unwrap();
         assert!(Format::read(&dir).unwrap().unwrap().check(true).is_err());
-        let rotten = written.replace("\"version\":0", "\"version\":4");
+        let rotten = written.replace("\"version\":1", "\"version\":4");
         for damaged in ["{", &rotten, &written[..written.len() - 9], &format!("{record}\n")] {
             replace(&dir, &dir, FILE, damaged.as_bytes()).unwrap();
             let error = Format::read(&dir).unwrap_err();

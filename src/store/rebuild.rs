@@ -110,7 +110,7 @@ impl Options {
         let lock = StoreLock::acquire(&private, Some(self.lock_timeout))?;
         // Damage of the record is no reason not to rebuild; what a newer version wrote is.
         let is_store = match Format::read(&private) {
-            Ok(Some(format)) => format.check(false).map(|()| true)?,
+            Ok(Some(format)) => format.refuse_newer(false).map(|()| true)?,
             _ => false,
         };
         if !is_store {
@@ -126,7 +126,7 @@ impl Options {
         core.rebuild_from(old, &blobs, &mut report)?;
         let place = core.root_place()?;
         let format = Format::read(&private).ok().flatten();
-        let format = format.map_or_else(|| Format::new(place), |format| format.moved_to(place));
+        let format = format.map_or_else(|| Format::new(place), |format| format.rebuilt_at(place));
         format.write(&private, core.blobs.ingest_dir()?)?;
         let fail = |error| Error::io("finish the rebuild", private.path(), error);
         private.unlink(REBUILDING).and_then(|_| private.sync()).map_err(fail)?;

@@ -415,7 +415,7 @@ fn a_store_of_a_newer_version_is_not_rebuilt() {
     store.close().unwrap();
     let format = dir.root().join(".orlop/FORMAT");
     let text = fs::read_to_string(&format).unwrap();
-    let text = text.lines().next().unwrap().replace("\"version\":0", "\"version\":9");
+    let text = text.lines().next().unwrap().replace("\"version\":1", "\"version\":9");
     let text = format!("{text}\n{}\n", sha256(text.as_bytes()));
     fs::remove_file(&format).unwrap();
     fs::write(&format, text).unwrap();

@@ -17,6 +17,7 @@ mod checkpoint;
 mod collecting;
 mod events;
 mod full;
+mod golden;
 mod interrupted;
 mod model;
 mod plain;
