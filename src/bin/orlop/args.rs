@@ -75,17 +75,43 @@ pub(crate) fn in_layout(layout: &str, name: &str) -> String {
     format!("oci:{layout}{end}{name}")
 }
 
-/// A number of bytes, with K, M, G or T behind it for powers of 1000.
+/// A number of bytes, with a unit behind it or not: k, M, G and T are powers of 1000, Ki to Ti powers of 1024.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, as 50M".to_owned())?;
-    let power = match text.get(digits.len()..).unwrap_or_default() {
-        "" => 0,
-        "K" | "k" => 1,
-        "M" => 2,
-        "G" => 3,
-        "T" => 4,
-        unit => return Err(format!("unknown unit {unit}: use K, M, G or T")),
+    let number: u64 = digits.parse().map_err(|_| "not a number with k, M, G or T behind it".to_owned())?;
+    let factor = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 1,
+        "k" | "K" | "kB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        "Ki" | "KiB" => 1 << 10,
+        "Mi" | "MiB" => 1 << 20,
+        "Gi" | "GiB" => 1 << 30,
+        "Ti" | "TiB" => 1 << 40,
+        unit => return Err(format!("unknown unit {unit}: use k, M, G or T")),
     };
-    number.checked_mul(1000_u64.pow(power)).ok_or_else(|| "too much".into())
+    number.checked_mul(factor).ok_or_else(|| "too many bytes".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        for (text, count) in [
+            ("0", 0),
+            ("500M", 500_000_000),
+            ("20G", 20_000_000_000),
+            ("1KiB", 1024),
+            ("7B", 7),
+            ("5MB", 5_000_000),
+        ] {
+            assert_eq!(bytes(text), Ok(count), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "1X", "18446744073709551615T"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
 }

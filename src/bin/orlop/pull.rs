@@ -8,7 +8,7 @@ use orlop::oci::{Descriptor, Manifest, ManifestKind, Role, Successor, media_type
 use orlop::{Digest, Repository};
 use serde::Serialize;
 
-use crate::args::{flag, option, target, target_of, value, verb};
+use crate::args::{bytes, flag, option, target, target_of, value, verb};
 use crate::artifact::{TITLE, UNPACK, UNPACKED_DIGEST};
 use crate::error::{Exit, Failure};
 use crate::interrupt;
@@ -105,25 +105,6 @@ fn config(text: &str) -> Result<(String, Option<String>), String> {
         Ok(_) => Ok((path.to_owned(), kind)),
         Err(what) => Err(format!("the path of the config {what}; it is below the directory of --output")),
     }
-}
-
-/// A number of bytes, with a unit behind it or not.
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "not a number with k, M, G or T behind it".to_owned())?;
-    let factor = match text.get(digits.len()..).unwrap_or_default() {
-        "" | "B" => 1,
-        "k" | "K" | "kB" => 1_000,
-        "M" | "MB" => 1_000_000,
-        "G" | "GB" => 1_000_000_000,
-        "T" | "TB" => 1_000_000_000_000,
-        "Ki" | "KiB" => 1 << 10,
-        "Mi" | "MiB" => 1 << 20,
-        "Gi" | "GiB" => 1 << 30,
-        "Ti" | "TiB" => 1 << 40,
-        unit => return Err(format!("unknown unit {unit}: use k, M, G or T")),
-    };
-    number.checked_mul(factor).ok_or_else(|| "too many bytes".into())
 }
 
 #[derive(Serialize)]
@@ -450,21 +431,4 @@ fn write_one(
         limit: args.unpack_limit.unwrap_or_else(|| size.saturating_mul(UNPACK_FACTOR).max(UNPACK_LEAST)),
     };
     Ok(folder.unpack(&packed, &mut reader, replace, observer)?.left_out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits() {
-        for (text, count) in
-            [("0", 0), ("500M", 500_000_000), ("20G", 20_000_000_000), ("1KiB", 1024), ("7B", 7)]
-        {
-            assert_eq!(bytes(text), Ok(count), "{text}");
-        }
-        for text in ["", "G", "-1", "1.5G", "1X", "18446744073709551615T"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
-    }
 }

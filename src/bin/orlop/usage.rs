@@ -41,7 +41,7 @@ pub(crate) fn command() -> Command {
     .arg(target("oci:DIR[:REPOSITORY]", "A layout, or one repository of it"))
     .arg(rest("repositories", "REPOSITORY", "Show these only; - is the one without a name"))
     .arg(
-        option("set-quota", "BYTES", "Limit the bytes, as 500M or 10G, or none")
+        option("set-quota", "BYTES", "Limit the bytes, as 500MB or 10GiB, or none")
             .value_parser(|text: &str| limit(text, bytes)),
     )
     .arg(
