@@ -190,6 +190,8 @@ pub(super) enum Changed {
     Now,
     /// With this batch, by another tool: `index.json` has it already.
     Merged,
+    /// With this batch, which takes the tag away because a policy lets it go.
+    ByPolicy,
     /// Earlier, in milliseconds since the epoch; nobody knows when, if none.
     Earlier(Option<u64>),
 }

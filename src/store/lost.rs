@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::batch::Changed;
 use super::plan::Plan;
 use super::until;
 use crate::digest::Digest;
@@ -26,6 +27,8 @@ pub(super) struct Lost {
     attached: HashMap<(RepositoryId, Digest), Digest>,
     /// Lost a tag.
     untagged: Vec<(RepositoryId, Digest)>,
+    /// Of those, what a policy took the tag from: it goes with its last name.
+    dropped: Vec<(RepositoryId, Digest)>,
     /// Lost a manifest that referred to it.
     orphaned: Vec<(RepositoryId, Digest)>,
     /// Left a repository.
@@ -54,8 +57,16 @@ impl Lost {
         }
     }
 
-    pub(super) fn moved_tag(&mut self, id: RepositoryId, previous: Option<Digest>, target: Option<Digest>) {
-        self.untagged.extend(previous.map(|previous| (id, previous)));
+    pub(super) fn moved_tag(
+        &mut self,
+        id: RepositoryId,
+        previous: Option<Digest>,
+        target: Option<Digest>,
+        changed: Changed,
+    ) {
+        let lost = previous.map(|previous| (id, previous));
+        self.untagged.extend(lost);
+        self.dropped.extend(lost.filter(|_| changed == Changed::ByPolicy));
         self.tagged.extend(target.map(|target| (id, target)));
     }
 
@@ -74,7 +85,18 @@ impl Lost {
     }
 
     fn is_empty(&self) -> bool {
-        let Self { joined, referred: _, tagged: _, attached: _, untagged, orphaned, left, subjects } = self;
+        // What was dropped is untagged, too.
+        let Self {
+            joined,
+            referred: _,
+            tagged: _,
+            attached: _,
+            untagged,
+            dropped: _,
+            orphaned,
+            left,
+            subjects,
+        } = self;
         joined.is_empty()
             && untagged.is_empty()
             && orphaned.is_empty()
@@ -117,6 +139,9 @@ impl Plan<'_, '_> {
             if !again && !leaves.contains(&(*id, Kind::Manifest, *digest)) {
                 self.wait_untagged(*id, digest, now)?;
             }
+        }
+        for (id, digest) in &lost.dropped {
+            self.planned.rows.put_queued(&Queued::new(Class::Manifest, now, *id, *digest));
         }
         for (id, digest) in &lost.orphaned {
             if lost.referred.contains(&(*id, *digest)) {

@@ -389,7 +389,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             let record = target.map(|target| TagRecord { target, changed: changed.time() });
             self.planned.rows.move_tag(id, tag.as_str(), previous.as_ref(), record.as_ref());
             self.tell_tagged(&repository, &tag, previous, target);
-            self.lost.moved_tag(id, previous, target);
+            self.lost.moved_tag(id, previous, target, changed);
             self.tags.insert((id, tag.clone()), target);
             self.planned.view_changed = true;
         }

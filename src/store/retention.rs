@@ -115,7 +115,9 @@ impl Changed {
     /// What is put down of it.
     pub(super) fn time(self) -> Option<u64> {
         match self {
-            Self::Now | Self::Merged => Some(u64::try_from(sys::now().as_millisecond()).unwrap_or_default()),
+            Self::Now | Self::Merged | Self::ByPolicy => {
+                Some(u64::try_from(sys::now().as_millisecond()).unwrap_or_default())
+            }
             Self::Earlier(at) => at,
         }
     }

@@ -4,7 +4,7 @@ use super::Collection;
 use super::work::{Candidate, Gone, Task, What, Why};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
-use crate::metadata::{Class, Queued, RepositoryId, View};
+use crate::metadata::{RepositoryId, View};
 use crate::oci::{RepositoryName, Tag};
 use crate::store::batch::{Changed, Expect, Item, Parts};
 use crate::store::repositories::stored_name;
@@ -20,7 +20,6 @@ const GROUP: usize = 1000;
 /// A repository whose policy removes tags, and the first of those.
 struct Surplus {
     repository: RepositoryName,
-    id: RepositoryId,
     tags: Vec<(Tag, Digest)>,
 }
 
@@ -41,8 +40,8 @@ impl Core {
         Ok(retention)
     }
 
-    /// Removes the tags that the policies let go. What only they named is queued, to go whatever the policy says of untagged
-    /// manifests. The work is that of reading all tags of the repositories whose policy counts them.
+    /// Removes the tags that the policies let go. What only they named is queued with the same commit, to go whatever the policy
+    /// says of untagged manifests. The work is that of reading all tags of the repositories whose policy counts them.
     pub(super) fn drop_tags(&self, change: Option<&Change<'_>>, report: &mut Collection) -> Result<()> {
         for (repository, id) in self.all_repositories()? {
             while let Some(surplus) = self.surplus(&repository, id, change, GROUP)? {
@@ -100,7 +99,7 @@ impl Core {
             tags.push((tag, record.target));
             Ok(until(tags.len() >= most))
         })?;
-        Ok((!tags.is_empty()).then(|| Surplus { repository: repository.clone(), id, tags }))
+        Ok((!tags.is_empty()).then(|| Surplus { repository: repository.clone(), tags }))
     }
 
     /// Answers how many went: one that was moved meanwhile stays.
@@ -110,30 +109,20 @@ impl Core {
             tag: tag.clone(),
             target: None,
             expect: Expect::Is(*target),
-            changed: Changed::Now,
+            changed: Changed::ByPolicy,
         };
         let commit = |items: Vec<Item>| {
             self.commit(Parts { items, unlimited: true, ..Parts::default() })
                 .map(|_| true)
                 .or_else(|error| if error.kind() == ErrorKind::Conflict { Ok(false) } else { Err(error) })
         };
-        let mut dropped: Vec<Digest> = Vec::new();
         if commit(surplus.tags.iter().map(item).collect())? {
-            dropped.extend(surplus.tags.iter().map(|(_, target)| *target));
-        } else {
-            for one in &surplus.tags {
-                if commit(vec![item(one)])? {
-                    dropped.push(one.1);
-                }
-            }
+            return Ok(surplus.tags.len() as u64);
         }
-        // Lost in a crash, they leave untagged manifests, which stay or go by the policy.
-        let mut rows = self.metadata.rows();
-        let now = self.clock.wall();
-        for target in &dropped {
-            rows.put_queued(&Queued::new(Class::Manifest, now, surplus.id, *target));
+        let mut dropped = 0;
+        for one in &surplus.tags {
+            dropped += u64::from(commit(vec![item(one)])?);
         }
-        self.write_unsynced(rows)?;
-        Ok(dropped.len() as u64)
+        Ok(dropped)
     }
 }
