@@ -7,7 +7,10 @@ use super::plain::{Plain, names_are_hashes};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::RepositoryName;
-use crate::store::{Change, Events, Order, Page, Quota, Repository, Store, UploadStatus, usage};
+use crate::store::{Change, Events, LeaseEntry, Order, Page, Quota, Repository, Store, UploadStatus, usage};
+
+/// The label of leases that are shown; others come and go within one operation.
+pub(super) const KEPT: &str = "kept";
 
 /// The facts that a store shows.
 pub(super) type State = BTreeSet<String>;
@@ -27,9 +30,19 @@ pub(super) fn state_and_hurt(store: &Store) -> Result<(State, BTreeMap<Digest, E
     for upload in all(|after: Option<&UploadStatus>| store.uploads(after.map(|upload| &upload.id), 100))? {
         state.insert(format!("{} upload {} {}", upload.repository, upload.offset, saved(store, &upload)?));
     }
+    let leases = all(|after: Option<&LeaseEntry>| store.leases(after.map(|lease| &lease.id), 100))?;
+    for lease in leases.iter().filter(|lease| lease.label == KEPT) {
+        state.insert(format!("lease of {}", lease.contents));
+    }
+    if store.quota()? != Quota::default() {
+        state.insert(format!("quota {:?}", store.quota()?));
+    }
     let names = all(|after: Option<&RepositoryName>| store.repositories(after, 100))?;
     for name in names {
         let here = store.repository(&name);
+        if let Some(policy) = here.retention()? {
+            state.insert(format!("{name} policy {policy:?}"));
+        }
         if here.quota()? != Quota::default() {
             state.insert(format!("{name} quota {:?}", here.quota()?));
         }

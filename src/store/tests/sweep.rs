@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use self::operations::{
     OPERATIONS, Operation, Session, Start, closing, copy_of, damage_of, hurt, meet, options, sparse,
+    unknown_of,
 };
 use self::start::{SOURCE, Template};
 use super::plain::{Plain, names_are_hashes};
@@ -161,6 +162,9 @@ impl Sweep {
         store.close().map_err(|error| format!("cannot be closed: {error}"))?;
         check_files(root, Some(&found), &hurt)?;
         found.extend(damage.keys().map(|digest| format!("- hurt {digest}")));
+        if unknown_of(root).exists() {
+            found.insert("- unknown".to_owned());
+        }
         for entry in fs::read_dir(root.join(".orlop/quarantine")).unwrap() {
             let name = entry.unwrap().file_name().to_string_lossy().into_owned();
             if let Some((digest, _)) = name.rsplit_once('-').filter(|(name, _)| name.starts_with("sha256")) {
@@ -190,6 +194,14 @@ impl Sweep {
         BTreeSet::from([Algorithm::Sha256.digest(&bytes).encoded().to_string()])
     }
 
+    /// A collection takes one thing after the other, and nothing that its end has.
+    fn is_between(&self, found: Option<&State>) -> bool {
+        let (Some(before), Some(after), Some(found)) = (&self.before, &self.after, found) else {
+            return false;
+        };
+        self.operation.name.starts_with("collect") && after.is_subset(found) && found.is_subset(before)
+    }
+
     /// What is found after the operation ended with `result`, or never came to its end.
     fn judge(&self, result: Option<&Result<()>>) -> std::result::Result<(), String> {
         let found = self.look()?;
@@ -198,7 +210,7 @@ impl Sweep {
         let fits = match result {
             Some(Ok(())) => new,
             Some(Err(error)) if error.kind() != ErrorKind::Indeterminate && !self.operation.either => old,
-            _ => old || new,
+            _ => old || new || self.is_between(found.as_ref()),
         };
         if !fits {
             let empty = State::new();
@@ -362,11 +374,16 @@ sweeps! {
     untag "untag"
     remove "remove"
     quota "quota"
+    no_quota "no quota"
+    quota_of_the_store "quota of the store"
+    retain "retain"
+    retain_all "retain all"
     delete "delete"
     begin_upload "start upload"
     save_upload "save upload"
     finish_upload "finish upload"
     finish_small_upload "finish small upload"
+    finish_leased_upload "finish leased upload"
     cancel_upload "cancel upload"
     erase "erase"
     read "read"
@@ -378,6 +395,8 @@ sweeps! {
     close "close"
     collect_alone "collect"
     collect_and_publish "collect and publish"
+    collect_tags "collect tags"
+    remove_unknown "remove unknown"
     lease "lease"
     verify "verify"
     quarantine "quarantine"

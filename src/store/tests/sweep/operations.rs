@@ -9,9 +9,9 @@ use crate::blobs::{Expected, Sharing};
 use crate::digest::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::tests::artifact::{Artifact, noise};
-use crate::store::tests::state::state;
+use crate::store::tests::state::{KEPT, state};
 use crate::store::{
-    EventLimits, Expect, Flaw, Options, Publish, Quota, Repository, Store, Upload, UploadOptions,
+    EventLimits, Expect, Flaw, Options, Publish, Quota, Repository, Retention, Store, Upload, UploadOptions,
     VerifyReport,
 };
 
@@ -129,6 +129,10 @@ pub(super) fn push(session: &Session, sizes: &[usize], submit: bool) -> Result<(
     if submit { batch.submit().wait().map(|_| ()) } else { batch.commit().map(|_| ()) }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
+const QUOTA: Quota = Quota { objects: None, bytes: Some(1 << 20) };
+
 /// Content of the session that is there from the beginning.
 const SAVED: usize = 40_000;
 
@@ -175,7 +179,18 @@ pub(super) fn remove_second(session: &Session) -> Result<()> {
 }
 
 fn collect(session: &mut Session) -> Result<()> {
-    session.store().collector().grace(Duration::ZERO).run().map(|_| ())
+    loop {
+        let report = session.store().collector().grace(Duration::ZERO).run()?;
+        if let Some(found) = report.unreadable.first() {
+            // It is kept, with all below it, until it can be read.
+            return Err(Error::new(ErrorKind::Io, format!("a manifest cannot be read, {found:?}")));
+        }
+        if report.kept.not_due == 0 {
+            return Ok(());
+        }
+        // What could not be read before is due in the next millisecond.
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Reads everything, and answers an error when something could not be looked at.
@@ -198,6 +213,17 @@ fn repair(session: &mut Session, sharing: Sharing) -> Result<()> {
     let report = session.store().repair_from(&source).sharing(sharing).run()?;
     assert_eq!(report.lacking, []);
     Ok(())
+}
+
+/// A policy that lets the older of two tags go.
+fn last_tag() -> Retention {
+    Retention { keep_last: Some(1), ..Retention::default() }
+}
+
+/// A file under the name of its content, which nobody knows.
+pub(super) fn unknown_of(root: &Path) -> PathBuf {
+    let digest = Algorithm::Sha256.digest(&noise("unknown", 3000)).to_string();
+    root.join("blobs").join(digest.replace(':', "/"))
 }
 
 /// Where damage of the metadata that was met is put down.
@@ -246,9 +272,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         batch.delete_manifest(&session.repository(), &second().digest());
         batch.commit().map(|_| ())
     }),
-    on_open("quota", |session| {
-        session.repository().set_quota(&Quota { objects: None, bytes: Some(1 << 20) })
-    }),
+    on_open("quota", |session| session.repository().set_quota(&QUOTA)),
+    Operation {
+        prepare: |session| session.repository().set_quota(&QUOTA),
+        ..on_open("no quota", |session| session.repository().set_quota(&Quota::default()))
+    },
+    on_open("quota of the store", |session| session.store().set_quota(&QUOTA)),
+    on_open("retain", |session| session.repository().set_retention(Some(&last_tag()))),
+    Operation {
+        prepare: |session| session.repository().set_retention(Some(&last_tag())),
+        ..on_open("retain all", |session| session.repository().set_retention(None))
+    },
     on_open("delete", |session| session.store().delete_repository(&"r".parse()?).map(|_| ())),
     on_open("start upload", |session| {
         session.repository().start_upload(&UploadOptions::new().size(9)).map(|_| ())
@@ -267,6 +301,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         prepare: |session| start_upload(&session.repository(), 700),
         ..on_open("finish small upload", |session| {
             upload(session, 700)?.finish(&Expected::default()).map(|_| ())
+        })
+    },
+    Operation {
+        prepare: |session| {
+            let lease = session.store().lease(HOUR, KEPT)?;
+            let options = UploadOptions::new().lease(lease.id());
+            let mut upload = session.repository().start_upload(&options)?;
+            upload.append(0, noise("leased", 35_000))?;
+            upload.save().map(|_| ())
+        },
+        ..on_open("finish leased upload", |session| {
+            upload(session, 35_000)?.finish(&Expected::default()).map(|_| ())
         })
     },
     on_open("cancel upload", |session| upload(session, SAVED)?.cancel()),
@@ -342,8 +388,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         either: true,
         ..on_open("collect and publish", collect)
     },
+    Operation {
+        prepare: |session| {
+            session.repository().set_retention(Some(&last_tag()))?;
+            session.store().flush()
+        },
+        either: true,
+        ..on_open("collect tags", collect)
+    },
+    Operation {
+        prepare: |session| {
+            fs::write(unknown_of(&session.root), noise("unknown", 3000)).unwrap();
+            Ok(())
+        },
+        either: true,
+        ..on_open("remove unknown", |session| {
+            session.store().remove_unknown(Duration::ZERO, false).map(|_| ())
+        })
+    },
     on_open("lease", |session| {
-        let lease = session.store().lease(Duration::from_secs(3600), "swept")?;
+        let lease = session.store().lease(HOUR, "swept")?;
         lease.add(&[first().digest(), second().digest()])?;
         lease.renew(Duration::from_secs(7200))?;
         lease.release()
