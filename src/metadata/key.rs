@@ -258,6 +258,18 @@ fn type_hash(artifact_type: &str) -> [u8; 8] {
     short
 }
 
+/// The first key behind all that begin with `prefix`. None where there is no end.
+pub(crate) fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
 fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len() + 64);
     key.push(tag);
@@ -281,6 +293,14 @@ fn about_in(tag: u8, digest: &Digest, repository: RepositoryId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_with_a_prefix_ends_before_the_next_one() {
+        assert_eq!(behind(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(behind(&[1, 255, 255]), Some(vec![2]));
+        assert_eq!(behind(&[255, 255]), None);
+        assert_eq!(behind(&[]), None);
+    }
 
     #[test]
     fn undated_referrers_come_last_and_newest_first() {

@@ -31,6 +31,7 @@ use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions, properties};
 
 pub(crate) use batch::Rows;
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
+pub(crate) use lifecycle::cursor::GraphCursor;
 pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
 pub(crate) use lifecycle::lease::{LeaseKey, LeaseRecord};
 pub(crate) use lifecycle::queue::{Class, Queued};

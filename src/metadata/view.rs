@@ -472,33 +472,20 @@ impl<'a> View<'a> {
         family: Family,
         prefix: &[u8],
         after: Option<&[u8]>,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Visit,
+        visit: impl FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
         let mut options = ReadOptions::default();
         if family == Family::Graph && prefix.len() >= key::GRAPH_PREFIX {
-            // The filters of tables and memory answer for the digest; where rows of it end, the keys tell.
-            options.set_prefix_same_as_start(true);
-            options.set_auto_readahead_size(false);
+            within_one_digest(&mut options);
         } else {
             options.set_total_order_seek(true);
+            // Without it the engine passes over all removed rows behind the prefix before it says that there are no more.
+            if let Some(end) = key::behind(prefix) {
+                options.set_iterate_upper_bound(end);
+            }
         }
         let mut iterator = self.iterator(family, options);
-        iterator.seek(after.unwrap_or(prefix));
-        if let Some(after) = after
-            && iterator.key() == Some(after)
-        {
-            iterator.next();
-        }
-        while let Some((key, value)) = iterator.item() {
-            if !key.starts_with(prefix) {
-                return Ok(());
-            }
-            if visit(key, value)?.is_break() {
-                return Ok(());
-            }
-            iterator.next();
-        }
-        iterator.status().map_err(|error| self.metadata.met("read the metadata", error))
+        pass(self.metadata, &mut iterator, prefix, after, visit)
     }
 
     /// The last row of the default family whose key begins with this byte.
@@ -526,13 +513,42 @@ impl<'a> View<'a> {
     }
 }
 
+/// The filters of tables and memory answer for the digest; where rows of it end, the keys tell.
+pub(super) fn within_one_digest(options: &mut ReadOptions) {
+    options.set_prefix_same_as_start(true);
+    options.set_auto_readahead_size(false);
+}
+
+/// Visits what an iterator finds of the rows that start with `prefix` and come after `after`.
+pub(super) fn pass(
+    metadata: &Metadata,
+    iterator: &mut DBRawIteratorWithThreadMode<'_, DB>,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Visit,
+) -> Result<()> {
+    iterator.seek(after.unwrap_or(prefix));
+    if let Some(after) = after
+        && iterator.key() == Some(after)
+    {
+        iterator.next();
+    }
+    while let Some((key, value)) = iterator.item() {
+        if !key.starts_with(prefix) || visit(key, value)?.is_break() {
+            return Ok(());
+        }
+        iterator.next();
+    }
+    iterator.status().map_err(|error| metadata.met("read the metadata", error))
+}
+
 impl std::fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("snapshot", &self.snapshot.is_some()).finish_non_exhaustive()
     }
 }
 
-fn malformed(key: &[u8]) -> Error {
+pub(super) fn malformed(key: &[u8]) -> Error {
     Error::corrupt(format!("metadata holds a malformed key, key={}", key.escape_ascii()))
 }
 
@@ -548,7 +564,7 @@ fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| malformed(bytes))
 }
 
-fn digest_in(key: &[u8], at: usize) -> Result<Digest> {
+pub(super) fn digest_in(key: &[u8], at: usize) -> Result<Digest> {
     Digest::from_key(rest(key, at)?).map(|(digest, _)| digest).ok_or_else(|| malformed(key))
 }
 

@@ -109,6 +109,15 @@ impl View<'_> {
         })
     }
 
+    pub(crate) fn is_any_lease(&self) -> Result<bool> {
+        let mut any = false;
+        self.leases(None, |_, _| {
+            any = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(any)
+    }
+
     /// What a lease holds, in order of digests.
     pub(crate) fn lease_items(
         &self,

@@ -172,6 +172,19 @@ impl View<'_> {
         })
     }
 
+    /// Counts the rows of one class since later than `since`, up to `most`.
+    pub(crate) fn count_queued_after(&self, class: Class, since: u64, most: u64) -> Result<u64> {
+        let mut count = 0;
+        // No row of that time has so long a key.
+        let last = Queued::new(class, since, RepositoryId(u32::MAX), Digest::of(b"")).key();
+        let after = [last.get(..2 + 8).unwrap_or_default(), &[0xff; 80]].concat();
+        self.scan(Family::Default, &[tag_byte::QUEUE, class.code()], Some(&after), |_, _| {
+            count += 1;
+            Ok(if count >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(count)
+    }
+
     /// The untagged manifests of a repository since at most `until`, the oldest first, those behind `after`.
     pub(crate) fn untagged(
         &self,
@@ -276,6 +289,8 @@ mod tests {
                 .unwrap();
                 found
             };
+            let count = |since, most| view.count_queued_after(class, since, most).unwrap();
+            assert_eq!((count(0, 9), count(1, 9), count(2, 9), count(300, 9), count(0, 2)), (3, 2, 2, 0, 2));
             let all = read(None, u64::MAX);
             assert_eq!(all.iter().map(|row| row.since).collect::<Vec<_>>(), [1, 3, 300]);
             assert_eq!(read(None, 3).len(), 2);

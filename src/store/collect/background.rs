@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Budget;
 use super::run::Run;
+use super::{Budget, WAITING};
 use crate::error::{Error, Result};
 use crate::store::Core;
 
@@ -28,7 +28,7 @@ pub enum Collect {
 /// Between two looks there is at least this long.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// One step, and the share of the time that steps may take.
-const STEP: Budget = Budget { items: 512, time: Duration::from_millis(50) };
+const STEP: Budget = Budget { items: 512, time: Duration::from_millis(50), waiting: WAITING };
 const SHARE: u32 = 5;
 
 impl Collect {

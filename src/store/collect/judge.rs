@@ -1,6 +1,6 @@
 //! The first phase: a group of candidates is looked at under its stripes, and what nothing needs loses its rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use super::work::{Candidate, Gone, Read, Task, What, Why};
 use super::{Collection, KEPT, Unreadable};
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::metadata::{Class, EventChange, Kind, ManifestRecord, Queued, RepositoryId, Rows, View};
+use crate::metadata::{
+    Class, EventChange, GraphCursor, Kind, ManifestRecord, Queued, RepositoryId, Rows, View,
+};
 use crate::oci::{Manifest, Role};
 use crate::store::locks::Need;
 use crate::store::lost::keeps;
@@ -48,6 +50,12 @@ pub(super) struct Outcome {
 struct Judge<'a, 'b> {
     core: &'a Core,
     view: View<'a>,
+    /// The graph as it is since the stripes were taken, which keep what is looked at as it is.
+    graph: GraphCursor<'a>,
+    /// Repositories of the group, and whether they are there: nobody deletes them meanwhile.
+    repositories: HashMap<RepositoryId, bool>,
+    /// Without any lease nothing is leased, and nothing of the group can be before its stripes are given back.
+    leases: bool,
     rows: Rows<'a>,
     terms: Terms<'b>,
     gone: &'b mut Gone,
@@ -94,6 +102,9 @@ impl Core {
         let mut judge = Judge {
             core: self,
             view: self.metadata.view(),
+            graph: self.metadata.graph_cursor(),
+            repositories: HashMap::new(),
+            leases: self.metadata.view().is_any_lease()?,
             rows: self.metadata.rows(),
             terms,
             gone,
@@ -149,7 +160,7 @@ impl Judge<'_, '_> {
     fn one(&mut self, candidate: &Candidate, read: &Read) -> Result<()> {
         let verdict = match candidate.what {
             What::Content => self.content(&candidate.digest)?,
-            _ if self.view.repository_name(candidate.id)?.is_none() => Verdict::Settled,
+            _ if !self.is_repository(candidate.id)? => Verdict::Settled,
             What::Blob => self.blob(candidate)?,
             What::Manifest(why) => self.manifest(candidate, why, read)?,
         };
@@ -158,6 +169,15 @@ impl Judge<'_, '_> {
             self.settle(candidate, verdict)?;
         }
         Ok(())
+    }
+
+    fn is_repository(&mut self, id: RepositoryId) -> Result<bool> {
+        if let Some(known) = self.repositories.get(&id) {
+            return Ok(*known);
+        }
+        let found = self.view.repository_name(id)?.is_some();
+        self.repositories.insert(id, found);
+        Ok(found)
     }
 
     /// The row that brought the candidate here has done its duty, or waits for another turn.
@@ -194,10 +214,10 @@ impl Judge<'_, '_> {
     }
 
     /// Whether a manifest of the repository refers to it, not as its subject.
-    fn is_referred(&self, id: RepositoryId, digest: &Digest) -> Result<bool> {
-        let mut found = false;
-        self.view.parents(id, digest, None, |parent, roles| {
-            found = keeps(roles) && !self.gone.members.contains(&(id, Kind::Manifest, parent));
+    fn is_referred(&mut self, id: RepositoryId, digest: &Digest) -> Result<bool> {
+        let (mut found, gone) = (false, &self.gone);
+        self.graph.parents(id, digest, |parent, roles| {
+            found = keeps(roles) && !gone.members.contains(&(id, Kind::Manifest, parent));
             Ok(until(found))
         })?;
         Ok(found)
@@ -208,7 +228,7 @@ impl Judge<'_, '_> {
         let kept = &mut self.report.kept;
         let count = if self.terms.foreign.contains(digest) {
             &mut kept.foreign
-        } else if core.is_leased(&self.view, digest)? {
+        } else if self.leases && core.is_leased(&self.view, digest)? {
             &mut kept.leased
         } else if core.touched.is_touched(digest, self.terms.grace, core.clock.elapsed()) {
             &mut kept.touched
@@ -348,7 +368,7 @@ impl Judge<'_, '_> {
 
     fn follow_referrers(&mut self, id: RepositoryId, subject: &Digest, since: u64) -> Result<()> {
         let mut any = false;
-        self.view.parents(id, subject, None, |_, roles| {
+        self.graph.parents(id, subject, |_, roles| {
             any = roles & (1 << Role::Subject.code()) != 0;
             Ok(until(any))
         })?;
@@ -376,10 +396,10 @@ impl Judge<'_, '_> {
         Ok(Verdict::Removed)
     }
 
-    fn is_held(&self, digest: &Digest) -> Result<bool> {
-        let mut held = false;
-        self.view.holders(digest, |id, kind| {
-            held = !self.gone.members.contains(&(id, kind, *digest));
+    fn is_held(&mut self, digest: &Digest) -> Result<bool> {
+        let (mut held, gone) = (false, &self.gone);
+        self.graph.holders(digest, |id, kind| {
+            held = !gone.members.contains(&(id, kind, *digest));
             Ok(until(held))
         })?;
         Ok(held)

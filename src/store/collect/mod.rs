@@ -157,6 +157,8 @@ impl fmt::Display for Collection {
 struct Budget {
     items: u64,
     time: Duration,
+    /// Removed content whose files may wait for a later step: each time that files go may cost publishing `index.json`.
+    waiting: u64,
 }
 
 /// A collection, made by [`Store::collector`].
@@ -189,13 +191,15 @@ pub struct Collector<'a> {
 /// What one step may do by default.
 const ITEMS: u64 = 4096;
 const TIME: Duration = Duration::from_secs(1);
+/// Files that may wait for later steps where nobody is told of each.
+const WAITING: u64 = 1 << 14;
 
 impl Store {
     /// Removes what nobody needs any more: blobs that no manifest of their repository refers to, referrers whose subject was
     /// removed, tags and untagged manifests if the policy of their repository says so, and content that nobody holds. The work is proportional to what
     /// is removed, and everything else goes on meanwhile.
     pub fn collector(&self) -> Collector<'_> {
-        let budget = Budget { items: ITEMS, time: TIME };
+        let budget = Budget { items: ITEMS, time: TIME, waiting: 0 };
         Collector {
             store: self,
             grace: self.core().options.grace,
@@ -248,6 +252,7 @@ impl<'a> Collector<'a> {
     /// `Invalid` for a grace above that of the store; `Unsupported` for a plain layout; `ReadOnly`, `Poisoned`, `Indeterminate`,
     /// `NoSpace`, `Io`, `Corrupt`. What was removed before an error stays removed; files that are left go with a later collection.
     pub fn run(mut self) -> Result<Collection> {
+        self.budget.waiting = WAITING;
         let mut all = Collection::default();
         loop {
             all.add(self.step()?);

@@ -42,6 +42,8 @@ pub(super) struct Run {
     /// Manifests removed in this pass, which may have queued what the pass has gone by.
     removed: u64,
     gone: Gone,
+    /// Content that was removed since files were taken away.
+    waiting: u64,
     leases: u64,
 }
 
@@ -55,7 +57,17 @@ impl Run {
             core.correct_times(now)?;
         }
         let at = At::Tags;
-        Ok(Self { cutoff, grace, dry_run, foreign: None, at, removed: 0, gone: Gone::default(), leases })
+        Ok(Self {
+            cutoff,
+            grace,
+            dry_run,
+            foreign: None,
+            at,
+            removed: 0,
+            gone: Gone::default(),
+            waiting: 0,
+            leases,
+        })
     }
 
     pub(super) fn step(
@@ -69,7 +81,13 @@ impl Run {
             self.try_all(core, change, &mut report)?;
         } else {
             self.work(core, budget, change, &mut report)?;
-            core.bury_condemned(&mut report)?;
+            self.waiting += report.contents;
+            if report.complete || self.waiting > budget.waiting {
+                core.bury_condemned(&mut report)?;
+                self.waiting = 0;
+            } else {
+                report.waiting = self.waiting;
+            }
         }
         if report.complete {
             report.kept.not_due = core.count_not_due(self.cutoff)?;
@@ -326,10 +344,10 @@ impl Core {
         let mut count = 0;
         let view = self.metadata.view();
         for class in CLASSES {
-            view.queued(class, None, u64::MAX, |row| {
-                count += u64::from(row.since > cutoff);
-                Ok(until(count >= COUNTED))
-            })?;
+            count += view.count_queued_after(class, cutoff, COUNTED - count)?;
+            if count >= COUNTED {
+                break;
+            }
         }
         Ok(count)
     }

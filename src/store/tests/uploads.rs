@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -205,4 +206,21 @@ fn a_finish_whose_disk_fails_has_its_room_again() {
     free(50_000);
     upload.finish(&Expected::default()).unwrap();
     free(50_000);
+}
+
+#[test]
+fn a_session_that_is_being_removed_because_it_expired_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, here) = open(dir.path());
+    let options = UploadOptions::new().time_to_live(Duration::ZERO);
+    let id = here.start_upload(&options).unwrap().id();
+    // Between being chosen and losing its row.
+    let over = store.core().uploads.take_expired();
+    assert_eq!(over, [id]);
+    assert!(here.upload(&id).unwrap().is_none());
+    // Removing it failed.
+    store.core().uploads.give_back(&over);
+    assert!(here.upload(&id).unwrap().is_none());
+    assert_eq!(store.expire_uploads().unwrap(), 1);
+    assert_eq!(store.expire_uploads().unwrap(), 0);
 }

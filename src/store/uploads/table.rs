@@ -34,6 +34,8 @@ struct Entry {
     reservation: Reservation,
     /// Somebody has it.
     taken: bool,
+    /// It has expired and is being removed: for everybody else it is not there.
+    ending: bool,
     /// This process wrote its row, so what the row says of the file is true here.
     saved_here: bool,
 }
@@ -56,7 +58,15 @@ impl Table {
 impl Entry {
     fn new(repository: RepositoryName, record: &UploadRecord, here: bool) -> Self {
         let reservation = Reservation::nothing();
-        Self { repository, expires: record.expires(), counted: 0, reservation, taken: here, saved_here: here }
+        Self {
+            repository,
+            expires: record.expires(),
+            counted: 0,
+            reservation,
+            taken: here,
+            ending: false,
+            saved_here: here,
+        }
     }
 }
 
@@ -84,22 +94,22 @@ impl Sessions {
     }
 
     /// Takes the sessions that have expired and that nobody has.
-    pub(super) fn take_expired(&self) -> Vec<UploadId> {
+    pub(in crate::store) fn take_expired(&self) -> Vec<UploadId> {
         let (mut table, now) = (self.table.lock(), now());
         let over = table.sessions.iter_mut().filter(|(_, entry)| entry.expires <= now && !entry.taken);
         over.map(|(id, entry)| {
-            entry.taken = true;
+            (entry.taken, entry.ending) = (true, true);
             *id
         })
         .collect()
     }
 
     /// Nobody has them any more.
-    pub(super) fn give_back(&self, ids: &[UploadId]) {
+    pub(in crate::store) fn give_back(&self, ids: &[UploadId]) {
         let mut table = self.table.lock();
         for id in ids {
             if let Some(entry) = table.sessions.get_mut(id) {
-                entry.taken = false;
+                (entry.taken, entry.ending) = (false, false);
             }
         }
     }
@@ -187,6 +197,9 @@ impl Taken {
         else {
             return Ok(None);
         };
+        if entry.ending {
+            return Ok(None);
+        }
         if entry.taken {
             return Err(Error::new(
                 ErrorKind::Busy,

@@ -7,7 +7,7 @@ use super::world::{Chance, GRACE, Node, Slot, World};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Tag;
-use crate::store::{Expect, Repository, Store};
+use crate::store::{Collection, Collector, Expect, Repository, Store};
 
 pub(super) type Outcome = std::result::Result<(), String>;
 
@@ -405,7 +405,12 @@ pub(super) fn collect(world: &World) -> Outcome {
         // With other policies than those of the repositories now and then.
         let collector =
             if cycle.is_multiple_of(5) { collector.retention(super::policies::tighten) } else { collector };
-        let done = if cycle.is_multiple_of(3) { collector.items(7).run() } else { collector.run() };
+        // Every step of these publishes, if it removed anything.
+        let done = match cycle % 8 {
+            0 => step_by_step(collector.items(50)),
+            1 => collector.items(7).run(),
+            _ => collector.run(),
+        };
         let report = done.map_err(|error| words(&error))?;
         if !report.unreadable.is_empty() || !report.failed.is_empty() {
             return Err(format!("the collection failed in part: {report:?}"));
@@ -423,6 +428,15 @@ pub(super) fn collect(world: &World) -> Outcome {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Files go at the end of each step.
+fn step_by_step(mut collector: Collector<'_>) -> Result<Collection> {
+    let mut all = Collection::default();
+    while !all.complete && all.wait.is_none() {
+        all.add(collector.step()?);
+    }
+    Ok(all)
 }
 
 /// Everything that may go at once; answers how many contents went.

@@ -19,9 +19,12 @@ fn identity(world: &World) -> Result<(u64, i64, i64), String> {
 
 fn entries(world: &World) -> Result<Vec<Value>, String> {
     let text = fs::read(world.root.join("index.json")).map_err(|error| format!("index.json: {error}"))?;
-    let index: Value =
+    let mut index: Value =
         serde_json::from_slice(&text).map_err(|error| format!("index.json is torn: {error}"))?;
-    Ok(index["manifests"].as_array().cloned().unwrap_or_default())
+    match index["manifests"].take() {
+        Value::Array(entries) => Ok(entries),
+        other => Err(format!("index.json has no manifests: {other}")),
+    }
 }
 
 /// Reads some of what `index.json` names, to the last byte, again and again. A file may only be missing if `index.json` is
@@ -41,7 +44,8 @@ pub(super) fn read(world: &World) -> Result<(), String> {
             }
             world.figures.reads.fetch_add(1, Ordering::Relaxed);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        // It is to look, not to take all of a processor.
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
@@ -51,7 +55,7 @@ pub(super) fn run_program(world: &World) -> Result<(), String> {
     let Ok(program) = std::env::var("ORLOP_SOAK_READER") else { return Ok(()) };
     let mut chance = Chance::new(world.figures.programs.load(Ordering::Relaxed) + 1);
     while !world.is_over() {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(500));
         let before = identity(world)?;
         let entries = entries(world)?;
         let names: Vec<&str> = entries
