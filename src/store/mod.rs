@@ -188,7 +188,7 @@ struct Core {
     /// None: the store keeps no events.
     feed: Option<events::Feed>,
     opened: OpenReport,
-    meters: observe::Meters,
+    meters: Arc<observe::Meters>,
     ballast: ballast::Ballast,
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 #[cfg(feature = "metrics")]
 use std::time::Instant;
 
+use super::collect::Collection;
 use super::report::Report;
 use crate::error::Error;
 
@@ -14,6 +15,7 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Work {
     Checkpoint,
+    Collect,
     Commit,
     File,
     Open,
@@ -35,6 +37,7 @@ pub(super) fn enter(work: Work, store: &Path) -> Entered {
     let store = store.display();
     let span = match work {
         Work::Checkpoint => tracing::info_span!("checkpoint", %store),
+        Work::Collect => tracing::debug_span!("collect", %store),
         Work::Commit => tracing::debug_span!("commit", %store),
         Work::File => tracing::debug_span!("file", %store),
         Work::Open => tracing::info_span!("open", %store),
@@ -141,6 +144,20 @@ meters! {
     publish_time: Times = "orlop_publish_seconds",
     /// Publications that failed.
     publish_failures: Counter = "orlop_publish_failures_total",
+    /// Upload sessions that are neither finished nor removed.
+    upload_sessions: Gauge = "orlop_upload_sessions",
+    /// Bytes that these have, or said that they will have.
+    upload_bytes: Gauge = "orlop_upload_bytes",
+    /// Collections that came to their end.
+    collections: Counter = "orlop_collections_total",
+    /// Steps of collections that failed.
+    collection_failures: Counter = "orlop_collection_failures_total",
+    /// Seconds of one step of a collection.
+    collection_time: Times = "orlop_collection_step_seconds",
+    /// Contents that collections removed.
+    collected: Counter = "orlop_collected_contents_total",
+    /// Bytes of contents that collections removed.
+    collected_bytes: Counter = "orlop_collected_bytes_total",
 }
 
 impl Meters {
@@ -159,6 +176,25 @@ impl Meters {
         self.contents.add(contents);
         self.content_bytes.add(bytes);
         self.hits.add(hits);
+    }
+
+    /// So many upload sessions are under way.
+    pub(super) fn uploads(&self, sessions: usize, bytes: u128) {
+        self.upload_sessions.set(sessions as u64);
+        self.upload_bytes.set(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// A step of a collection has come to its end.
+    pub(super) fn collected(&self, start: Start, step: Result<&Collection, &Error>) {
+        self.collection_time.since(start);
+        match step {
+            Ok(step) => {
+                self.collections.add(u64::from(step.complete));
+                self.collected.add(step.contents);
+                self.collected_bytes.add(step.bytes);
+            }
+            Err(_) => self.collection_failures.add(1),
+        }
     }
 
     /// The journal holds so many contents and bytes now.

@@ -297,6 +297,7 @@ impl Core {
         blobs: Blobs,
         metadata: Metadata,
     ) -> Self {
+        let meters = Arc::new(Meters::new(path));
         let torn = metadata.torn().map(|bytes| Report::Torn { bytes });
         Self {
             metadata,
@@ -312,7 +313,7 @@ impl Core {
             publishing: Mutex::new(None),
             settling: Mutex::new(()),
             filing: Mutex::new(()),
-            uploads: uploads::Sessions::default(),
+            uploads: uploads::Sessions::new(Arc::clone(&meters)),
             collecting: Mutex::new(()),
             clock: sys::Clock::start(),
             touched: Touched::new(options.grace),
@@ -332,7 +333,7 @@ impl Core {
             ephemeral: None,
             feed: None,
             opened: OpenReport::default(),
-            meters: Meters::new(path),
+            meters,
             ballast: ballast::Ballast::default(),
         }
     }

@@ -6,12 +6,13 @@ use std::fmt;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use orlop::{ErrorKind, Expect, Publish, Store};
+use orlop::{ErrorKind, Expect, Expected, Publish, Store, UploadOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -146,6 +147,33 @@ fn meters_say_what_was_done() {
     assert_eq!(meters.value("orlop_publish_failures_total"), 0);
 }
 
+#[test]
+fn meters_say_what_uploads_and_collections_did() {
+    let (_dir, store, meters) = watched();
+    let here = store.default_repository();
+    let uploads = || (meters.value("orlop_upload_sessions"), meters.value("orlop_upload_bytes"));
+    let mut first = here.start_upload(&UploadOptions::new()).unwrap();
+    first.append(0, noise(1, 700)).unwrap();
+    assert_eq!(uploads(), (1, 700));
+    let second = here.start_upload(&UploadOptions::new().size(5000)).unwrap();
+    assert_eq!(uploads(), (2, 5700));
+    second.cancel().unwrap();
+    assert_eq!(uploads(), (1, 700));
+    first.finish(&Expected::default()).unwrap();
+    assert_eq!(uploads(), (0, 0));
+    here.push_bytes(noise(2, 2 * INLINE)).unwrap();
+    let collections = || {
+        ["orlop_collections_total", "orlop_collected_contents_total", "orlop_collected_bytes_total"]
+            .map(|name| meters.value(name))
+    };
+    assert_eq!(store.collector().grace(Duration::ZERO).dry_run(true).run().unwrap().contents, 2);
+    assert_eq!((collections(), meters.times("orlop_collection_step_seconds")), ([0; 3], 0));
+    store.collector().grace(Duration::ZERO).run().unwrap();
+    assert_eq!(collections(), [1, 2, 700 + 2 * INLINE as u64]);
+    assert!(meters.times("orlop_collection_step_seconds") >= 1);
+    assert_eq!(meters.value("orlop_collection_failures_total"), 0);
+}
+
 thread_local! {
     /// What this thread was told of spans and events with their levels, while it listens.
     static TOLD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
@@ -218,6 +246,7 @@ fn spans_and_events_tell_the_story() {
         image("one", 1).push(&store.default_repository(), &["v1"]);
         store.checkpoint(dir.path("copy")).unwrap();
         store.flush().unwrap();
+        store.collector().run().unwrap();
         store.verify().run().unwrap();
         store.close().unwrap();
         // Another tool writes something that cannot be taken.
@@ -235,6 +264,7 @@ fn spans_and_events_tell_the_story() {
         ("span INFO rebuild", 1),
         ("span DEBUG commit", 3),
         ("span DEBUG publish", 2),
+        ("span DEBUG collect", 1),
         ("span DEBUG file", 1),
         ("event INFO message=store is open", 1),
         ("event WARN message=index.json is damaged", 1),

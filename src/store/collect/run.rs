@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::metadata::{Class, Kind, Queued, RepositoryId};
 use crate::oci::Role;
+use crate::store::observe::{self, Start, Work};
 use crate::store::retention::Untagged;
 use crate::store::{Core, until};
 
@@ -76,6 +77,16 @@ impl Run {
         budget: Budget,
         change: Option<&Change<'_>>,
     ) -> Result<Collection> {
+        let _span = observe::enter(Work::Collect, &core.root);
+        let start = Start::now();
+        let report = self.one_step(core, budget, change);
+        if !self.dry_run {
+            core.meters.collected(start, report.as_ref());
+        }
+        report
+    }
+
+    fn one_step(&mut self, core: &Core, budget: Budget, change: Option<&Change<'_>>) -> Result<Collection> {
         let mut report = Collection { leases: std::mem::take(&mut self.leases), ..Collection::default() };
         if self.dry_run {
             self.try_all(core, change, &mut report)?;

@@ -1,6 +1,7 @@
 //! Which sessions there are, who has them, and how much they may take: in memory, as much as the limits allow.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -8,19 +9,22 @@ use super::{UploadId, now};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::UploadRecord;
 use crate::oci::RepositoryName;
+use crate::store::observe::Meters;
 use crate::store::reservation::Reservation;
 use crate::store::{Core, Repository, Store};
 
 /// The sessions of one store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::store) struct Sessions {
     table: Mutex<Table>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     sessions: HashMap<UploadId, Entry>,
     bytes: u128,
+    /// What an operator sees of it.
+    meters: Arc<Meters>,
 }
 
 #[derive(Debug)]
@@ -47,11 +51,13 @@ impl Table {
             entry.counted = bytes;
             entry.reservation.shrink(bytes);
         }
+        self.meters.uploads(self.sessions.len(), self.bytes);
     }
 
     fn remove(&mut self, id: &UploadId) {
         self.count(id, 0);
         self.sessions.remove(id);
+        self.meters.uploads(self.sessions.len(), self.bytes);
     }
 }
 
@@ -75,6 +81,10 @@ fn counted(record: &UploadRecord) -> u64 {
 }
 
 impl Sessions {
+    pub(in crate::store) fn new(meters: Arc<Meters>) -> Self {
+        Self { table: Mutex::new(Table { sessions: HashMap::new(), bytes: 0, meters }) }
+    }
+
     /// A session of an earlier process.
     pub(super) fn found(&self, id: UploadId, repository: RepositoryName, record: &UploadRecord) {
         let mut table = self.table.lock();
