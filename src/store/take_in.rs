@@ -13,9 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::View;
 use crate::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, ManifestKind, RepositoryName, Role, media_type};
 
-/// Indexes in indexes: no tool makes more than three levels; a hostile layout could exhaust the stack.
-const DEPTH: usize = 32;
-
 /// How many bytes of content that its descriptors carry a view that only reads takes: they have nowhere else to be.
 const MAX_CARRIED: u64 = 8 << 20;
 
@@ -27,6 +24,14 @@ pub(super) enum Taken {
     Absent(String),
     /// It is there and breaks a rule.
     Refused(String),
+}
+
+/// A manifest whose successors are taken in before it is: so many of them were.
+struct Open {
+    digest: Digest,
+    size: u64,
+    manifest: Manifest,
+    next: usize,
 }
 
 /// Takes in manifests for one repository.
@@ -59,14 +64,44 @@ impl<'a> TakeIn<'a> {
         self.unsynced
     }
 
-    /// A manifest with everything that it reaches.
+    /// A manifest with everything that it reaches, what it refers to first. Indexes in indexes take memory and no stack, however
+    /// many a hostile layout has.
     pub(super) fn manifest(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
-        self.manifest_at(media_type, digest, None, Some(0))
+        let mut open = Vec::new();
+        let taken = self.open(&mut open, media_type, digest, None)?;
+        while let Some(mut top) = open.pop() {
+            let Some(child) = top.manifest.successors().get(top.next) else {
+                self.take(top);
+                continue;
+            };
+            let descriptor = child.descriptor.clone();
+            let is_nested = child.role == Role::Manifest && is_manifest(&descriptor.media_type);
+            let parent = top.digest;
+            top.next += 1;
+            open.push(top);
+            if self.lacking.contains(&descriptor.digest) {
+                continue;
+            }
+            self.carried(&descriptor)?;
+            if !is_nested {
+                self.leaf(&parent, &descriptor)?;
+                continue;
+            }
+            match self.open(&mut open, &descriptor.media_type, &descriptor.digest, Some(descriptor.size))? {
+                Taken::Yes => {}
+                Taken::Refused(reason) => self.refuse(&descriptor.digest, reason),
+                Taken::Absent(reason) => self.absent(&parent, &descriptor, reason),
+            }
+        }
+        Ok(taken)
     }
 
     /// A manifest without what it refers to.
     pub(super) fn manifest_alone(&mut self, media_type: &str, digest: &Digest) -> Result<Taken> {
-        self.manifest_at(media_type, digest, None, None)
+        let mut open = Vec::new();
+        let taken = self.open(&mut open, media_type, digest, None)?;
+        open.into_iter().for_each(|manifest| self.take(manifest));
+        Ok(taken)
     }
 
     /// Takes the content that a descriptor carries itself, if it has no file.
@@ -100,19 +135,16 @@ impl<'a> TakeIn<'a> {
         Ok(found.map(|_| ()))
     }
 
-    /// Without a depth, successors are left alone.
-    fn manifest_at(
+    /// Reads a manifest that was not met before; otherwise why it cannot be taken in.
+    fn open(
         &mut self,
+        open: &mut Vec<Open>,
         media_type: &str,
         digest: &Digest,
         announced: Option<u64>,
-        depth: Option<usize>,
     ) -> Result<Taken> {
         if !self.visited.insert(*digest) {
             return Ok(Taken::Yes);
-        }
-        if depth > Some(DEPTH) {
-            return Ok(Taken::Refused(format!("indexes are nested more than {DEPTH} deep")));
         }
         let (manifest, size) = if is_manifest(media_type) {
             let content = match self.manifest_bytes(digest)? {
@@ -139,39 +171,27 @@ impl<'a> TakeIn<'a> {
                 (Ok(size), Ok(manifest)) => (manifest, size),
             }
         };
-        if let Some(depth) = depth {
-            self.successors(digest, &manifest, depth)?;
-        }
-        let (repository, digest) = (self.repository.clone(), *digest);
-        let new = NewManifest { repository, digest, size, manifest, sparse: true };
-        self.parts.items.push(Item::Manifest(Box::new(new)));
+        open.push(Open { digest: *digest, size, manifest, next: 0 });
         Ok(Taken::Yes)
     }
 
-    fn successors(&mut self, parent: &Digest, manifest: &Manifest, depth: usize) -> Result<()> {
-        for child in manifest.successors() {
-            let descriptor = &child.descriptor;
-            if self.lacking.contains(&descriptor.digest) {
-                continue;
+    fn take(&mut self, Open { digest, size, manifest, .. }: Open) {
+        let repository = self.repository.clone();
+        let new = NewManifest { repository, digest, size, manifest, sparse: true };
+        self.parts.items.push(Item::Manifest(Box::new(new)));
+    }
+
+    /// Content that is no manifest.
+    fn leaf(&mut self, parent: &Digest, descriptor: &Descriptor) -> Result<()> {
+        if !self.visited.insert(descriptor.digest) {
+            return Ok(());
+        }
+        match self.content(&descriptor.digest, Some(descriptor.size))? {
+            Ok(_) => {
+                let (repository, digest) = (self.repository.clone(), descriptor.digest);
+                self.parts.items.push(Item::Hold { repository, digest });
             }
-            self.carried(descriptor)?;
-            if child.role == Role::Manifest && is_manifest(&descriptor.media_type) {
-                let (media_type, digest, size) =
-                    (&descriptor.media_type, &descriptor.digest, Some(descriptor.size));
-                match self.manifest_at(media_type, digest, size, Some(depth + 1))? {
-                    Taken::Yes => {}
-                    Taken::Refused(reason) => self.refuse(&descriptor.digest, reason),
-                    Taken::Absent(reason) => self.absent(parent, descriptor, reason),
-                }
-            } else if self.visited.insert(descriptor.digest) {
-                match self.content(&descriptor.digest, Some(descriptor.size))? {
-                    Ok(_) => {
-                        let (repository, digest) = (self.repository.clone(), descriptor.digest);
-                        self.parts.items.push(Item::Hold { repository, digest });
-                    }
-                    Err(reason) => self.absent(parent, descriptor, reason),
-                }
-            }
+            Err(reason) => self.absent(parent, descriptor, reason),
         }
         Ok(())
     }
