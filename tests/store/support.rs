@@ -290,6 +290,14 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
+/// The witness of the log counts for a copy of the metadata as for the original, whose directory it names.
+pub(crate) fn witnessed_here(root: &Path) {
+    let metadata = root.join(".orlop/metadata");
+    let text = fs::read_to_string(metadata.join("SYNCED")).unwrap();
+    let record = format!("{} {:020}", &text[..20], fs::metadata(&metadata).unwrap().ino());
+    fs::write(metadata.join("SYNCED"), format!("{record} {}\n", sha256(record.as_bytes()))).unwrap();
+}
+
 /// Copies a live directory as it was at one moment: anew when files came or went meanwhile, as the engine's own do in
 /// the background.
 pub(crate) fn copy_at_one_moment(from: &Path, to: &Path) {

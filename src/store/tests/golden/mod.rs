@@ -43,11 +43,7 @@ fn placed(name: &str) -> Scratch {
     record["root"] = serde_json::json!({ "device": stat.dev(), "inode": stat.ino() });
     let record = record.to_string();
     fs::write(&path, format!("{record}\n{}\n", sha256(record.as_bytes()))).unwrap();
-    // So does the witness of the log.
-    let metadata = dir.root().join(".orlop/metadata");
-    let text = fs::read_to_string(metadata.join("SYNCED")).unwrap();
-    let record = format!("{} {:020}", &text[..20], fs::metadata(&metadata).unwrap().ino());
-    fs::write(metadata.join("SYNCED"), format!("{record} {}\n", sha256(record.as_bytes()))).unwrap();
+    witnessed_here(&dir.root());
     dir
 }
 
