@@ -17,6 +17,8 @@ pub(crate) struct Args {
     pub(crate) scale: f64,
     /// Overrides the rounds of every phase.
     pub(crate) rounds: Option<usize>,
+    /// Of the phase `collect`, only the store with so many live manifests.
+    pub(crate) live: Option<usize>,
     /// Deletes nothing, and uses the large stores of an earlier run.
     pub(crate) keep: bool,
     /// Runs one phase in this process.
@@ -35,6 +37,7 @@ impl Args {
             dir: PathBuf::new(),
             scale: 1.0,
             rounds: None,
+            live: None,
             keep: false,
             child: false,
             build: None,
@@ -51,6 +54,7 @@ impl Args {
                 "--only" => args.only.push(value()?),
                 "--dir" => args.dir = PathBuf::from(value()?),
                 "--scale" => args.scale = value()?.parse()?,
+                "--live" => args.live = Some(value()?.parse()?),
                 "--rounds" => args.rounds = Some(value()?.parse()?),
                 "--bench" => {} // cargo's own
                 other => return Err(format!("unknown option, option={other}").into()),
@@ -81,8 +85,8 @@ impl Args {
                 words.push(flag.to_owned());
             }
         }
-        if let Some(rounds) = self.rounds {
-            words.extend(["--rounds".to_owned(), rounds.to_string()]);
+        for (option, number) in [("--rounds", self.rounds), ("--live", self.live)] {
+            words.extend(number.map(|number| [option.to_owned(), number.to_string()]).into_iter().flatten());
         }
         words
     }

@@ -62,6 +62,11 @@ impl Run {
         self.args.keep
     }
 
+    /// Whether a store of so many manifests is wanted.
+    pub(crate) fn wants(&self, live: usize) -> bool {
+        self.args.live.is_none_or(|only| only == live)
+    }
+
     pub(crate) fn memory(&self) -> bool {
         self.args.memory
     }
