@@ -43,6 +43,10 @@ impl World {
                 self.open();
                 assert_eq!(self.store().reports(), []);
             }
+            Op::Collect(failing) => self.collect(failing),
+            Op::Lease { repository, blob } => self.lease(repository, blob),
+            Op::Release => self.release(),
+            Op::Upload { repository, blob, crashes } => self.upload(repository, blob, crashes),
             Op::Rebuild { salvage } => {
                 self.store.take().unwrap().close().unwrap();
                 if !salvage {
@@ -121,7 +125,7 @@ impl World {
         }
     }
 
-    fn plainly(&mut self, step: &Step) {
+    pub(super) fn plainly(&mut self, step: &Step) {
         let predicted = self.predict(step);
         match (predicted, self.act(step)) {
             (Ok(expected), Ok(answer)) => assert_eq!(answer, expected),
@@ -285,7 +289,7 @@ impl World {
 }
 
 impl Failing {
-    fn fault(self, dir: &Scratch) -> Fault {
+    pub(super) fn fault(self, dir: &Scratch) -> Fault {
         let errno = [Errno::IO, Errno::NOSPC, Errno::MFILE][self.errno];
         let fault = Fault::any(&dir.root(), errno).nth(self.nth);
         if self.forever { fault.forever() } else { fault }

@@ -4,6 +4,7 @@
 //! `ORLOP_MODEL_CASES` says how many sequences (64).
 
 mod act;
+mod life;
 mod predict;
 mod world;
 
@@ -68,7 +69,6 @@ enum Step {
         repository: usize,
         more: Option<u64>,
     },
-    /// A policy for collections, of which there are none here.
     SetRetention {
         repository: usize,
         keep: Option<u32>,
@@ -123,6 +123,19 @@ enum Op {
     Rebuild {
         salvage: bool,
     },
+    /// Of everything that may go, maybe while calls fail.
+    Collect(Option<Failing>),
+    Lease {
+        repository: usize,
+        blob: usize,
+    },
+    /// All leases.
+    Release,
+    Upload {
+        repository: usize,
+        blob: usize,
+        crashes: bool,
+    },
 }
 
 fn wants() -> impl Strategy<Value = Want> {
@@ -173,6 +186,11 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => failures().prop_map(Op::FaultyReopen),
         2 => Just(Op::Crash),
         1 => any::<bool>().prop_map(|salvage| Op::Rebuild { salvage }),
+        4 => proptest::option::weighted(0.4, failures()).prop_map(Op::Collect),
+        2 => (0..REPOSITORIES.len(), 0..16_usize).prop_map(|(repository, blob)| Op::Lease { repository, blob }),
+        1 => Just(Op::Release),
+        1 => (0..REPOSITORIES.len(), 0..BLOBS, any::<bool>())
+            .prop_map(|(repository, blob, crashes)| Op::Upload { repository, blob, crashes }),
     ]
 }
 
