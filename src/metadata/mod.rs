@@ -85,7 +85,16 @@ impl Metadata {
         // The engine would make the directory for everybody to write into, as far as the umask lets it.
         Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         recovery::refuse_met(path)?;
-        let metadata = Self::open_engine(path, true)?;
+        // The engine turns the log into tables and begins a new one: what a log that lost its end still has would look
+        // older than what it lost.
+        if synced::least(path)? > 0 && recovery::has_log(path)? {
+            drop(Self::open_engine(path, false, true)?);
+        }
+        Self::open_writable(path, true)
+    }
+
+    fn open_writable(path: &Path, witnessed: bool) -> Result<Self> {
+        let metadata = Self::open_engine(path, true, witnessed)?;
         metadata.note(true)?;
         metadata.mark_families()?;
         Ok(metadata)
@@ -95,13 +104,19 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
-        Self::open_engine(path, false)
+        Self::open_engine(path, false, true)
     }
 
-    /// Before the engine is opened, since it removes what its list of files does not name.
-    fn open_engine(path: &Path, writable: bool) -> Result<Self> {
+    /// The same of metadata that are known to have lost the end of their log.
+    pub(crate) fn open_what_is_left(path: &Path) -> Result<Self> {
+        Self::open_engine(path, false, false)
+    }
+
+    /// The witness of the list is asked before, since the engine removes what its list of files does not name; `witnessed` says
+    /// whether that of the log counts.
+    fn open_engine(path: &Path, writable: bool, witnessed: bool) -> Result<Self> {
         witness::check(path)?;
-        let least = synced::least(path)?;
+        let least = if witnessed { synced::least(path)? } else { 0 };
         let cache = schema::cache();
         let open = |torn: Option<u64>| {
             let mut options = schema::engine(&cache, !writable);

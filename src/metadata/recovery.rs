@@ -1,12 +1,13 @@
 //! Metadata that were damaged: what only looks so, what is put down of damage, and what can still be read.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::Path;
 
 use rocksdb::{DB, Options};
 
 use super::log_tail::{BLOCK, Tail, Verdict};
-use super::{Metadata, engine, schema, synced, witness};
+use super::{Metadata, engine, schema, witness};
 use crate::error::{Error, Result};
 use crate::sys::{self, Dir};
 
@@ -19,11 +20,8 @@ const MOST: usize = 1000;
 impl Metadata {
     /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
     pub(crate) fn salvage(path: &Path) -> Result<Self> {
-        let fail = |error| Error::io("salvage the metadata", path, error);
-        // What the log lost is lost; the rest of it is sound.
-        Dir::open_following(path).and_then(|dir| synced::remove(&dir)).map_err(fail)?;
         // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
-        if let Ok(metadata) = repoint(path).and_then(|()| Self::open(path)) {
+        if let Ok(metadata) = repoint(path).and_then(|()| Self::open_writable(path, false)) {
             return Ok(metadata);
         }
         Self::repair(path)
@@ -39,7 +37,7 @@ impl Metadata {
         // What they tell of is gone now, and not before: a repair that is interrupted is begun anew.
         let dir = Dir::open_following(path).map_err(fail)?;
         witness::remove(&dir).and_then(|()| dir.unlink(DAMAGE)).map_err(fail)?;
-        Self::open(path)
+        Self::open_writable(path, false)
     }
 }
 
@@ -47,16 +45,10 @@ impl Metadata {
 pub(super) fn torn(path: &Path) -> Result<Option<u64>> {
     let fail = |error| Error::io("look at the metadata log", path, error);
     let dir = Dir::open_following(path).map_err(fail)?;
-    let mut logs = Vec::new();
-    for name in dir.list().map_err(fail)? {
-        let name = name.map_err(fail)?;
-        let number = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
-        logs.extend(number.map(|number| (number, name)));
-    }
-    logs.sort();
+    let logs = logs(&dir).map_err(fail)?;
     let mut tail = Tail::default();
     let mut block = Vec::with_capacity(BLOCK);
-    for (_, name) in logs {
+    for name in logs {
         // Removed meanwhile, beside a live writer: nothing is known of what it was.
         let Some(mut log) = dir.open_file(&name).map_err(fail)? else { return Ok(None) };
         tail.next_log();
@@ -73,6 +65,33 @@ pub(super) fn torn(path: &Path) -> Result<Option<u64>> {
         Verdict::Torn(bytes) => Ok(Some(bytes)),
         Verdict::Sound | Verdict::Damaged => Ok(None),
     }
+}
+
+/// Whether there is anything in a log.
+pub(super) fn has_log(path: &Path) -> Result<bool> {
+    let fail = |error| Error::io("look at the metadata log", path, error);
+    let dir = match Dir::open_following(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(fail)?,
+    };
+    for name in logs(&dir).map_err(fail)? {
+        if dir.stat(&name).map_err(fail)?.is_some_and(|stat| stat.size > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names of the logs, oldest first.
+fn logs(dir: &Dir) -> io::Result<Vec<OsString>> {
+    let mut logs = Vec::new();
+    for name in dir.list()? {
+        let name = name?;
+        let number = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
+        logs.extend(number.map(|number| (number, name)));
+    }
+    logs.sort();
+    Ok(logs.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Refuses metadata in which damage was met.

@@ -5,9 +5,9 @@
 //! finds must come up to that.
 //!
 //! No crash makes it a false alarm: only rows behind a sync count, and the file is not synced itself, so that one from before
-//! is true as well and a torn one is none. It names its directory, since a copy of metadata in use may have it from a later
-//! moment than the log. It is written at most ten times in a second, so that commits do not pay for it: what a process
-//! committed in the last tenth of a second before its end may have no witness.
+//! is true as well and a torn one is none. It names itself and its directory, since a copy of metadata in use may have it from a
+//! later moment than the log. It is written at most ten times in a second, so that commits do not pay for it: the last commits of
+//! a burst may have no witness until the next one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -33,8 +33,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Synced {
     file: File,
-    directory: u64,
+    place: Place,
     last: Mutex<Last>,
+}
+
+/// The inodes of the file and of its directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Place(u64, u64);
+
+impl Place {
+    fn of(file: &File, dir: &Dir) -> io::Result<Self> {
+        Ok(Self(Stat::of(file)?.ino, Stat::of(dir.file())?.ino))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +57,9 @@ impl Synced {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("put down what is synced", path, error);
         let dir = Dir::open_following(path).map_err(fail)?;
-        let directory = Stat::of(dir.file()).map_err(fail)?.ino;
         let file = dir.open_or_create(FILE, 0o644).map_err(fail)?;
-        Ok(Self { file, directory, last: Mutex::default() })
+        let place = Place::of(&file, &dir).map_err(fail)?;
+        Ok(Self { file, place, last: Mutex::default() })
     }
 
     /// Every row up to this one is on the disk.
@@ -61,7 +71,7 @@ impl Synced {
         if row <= last.row || last.when.is_some_and(|when| when.elapsed() < PAUSE) {
             return;
         }
-        if sys::write_over(&self.file, text(row, self.directory).as_bytes()).is_ok() {
+        if sys::write_over(&self.file, text(row, self.place).as_bytes()).is_ok() {
             last.row = row;
         }
         last.when = Some(Instant::now());
@@ -77,10 +87,10 @@ pub(super) fn least(path: &Path) -> Result<u64> {
         other => other.map_err(fail)?,
     };
     let Some(file) = dir.open_file(FILE).map_err(fail)? else { return Ok(0) };
+    let place = Place::of(&file, &dir).map_err(fail)?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes).map_err(fail)?;
-    let directory = Stat::of(dir.file()).map_err(fail)?.ino;
-    Ok(parse(&String::from_utf8_lossy(&bytes), directory).unwrap_or_default())
+    Ok(parse(&String::from_utf8_lossy(&bytes), place).unwrap_or_default())
 }
 
 /// Refuses metadata that have fewer rows than there were.
@@ -94,20 +104,15 @@ pub(super) fn check(path: &Path, least: u64, found: u64) -> Result<()> {
     )))
 }
 
-/// Takes it away from metadata whose loss is known.
-pub(super) fn remove(dir: &Dir) -> io::Result<()> {
-    dir.unlink(FILE).map(drop)
-}
-
 /// Of one length whatever it says, so that it is written over in place.
-fn text(row: u64, directory: u64) -> String {
-    let record = format!("{row:020} {directory:020}");
+fn text(row: u64, Place(file, directory): Place) -> String {
+    let record = format!("{row:020} {file:020} {directory:020}");
     format!("{record} {}\n", Digest::of(record.as_bytes()))
 }
 
-fn parse(text: &str, directory: u64) -> Option<u64> {
+fn parse(text: &str, place: Place) -> Option<u64> {
     let row = text.split(' ').next()?.parse().ok()?;
-    (text == self::text(row, directory)).then_some(row)
+    (text == self::text(row, place)).then_some(row)
 }
 
 #[cfg(test)]
@@ -144,9 +149,15 @@ mod tests {
         let least = least(&temp.path().join("live")).unwrap();
         assert_eq!(least, metadata.next_sequence() - 1);
         assert_eq!(super::least(&killed).unwrap(), 0, "a copy has no witness");
-        fs::write(killed.join(FILE), text(least, Stat::of(&File::open(&killed).unwrap()).unwrap().ino))
-            .unwrap();
+        Synced::open(&killed).unwrap().note(least);
+        assert_eq!(super::least(&killed).unwrap(), least);
         temp
+    }
+
+    fn bytes_of_logs(path: &Path) -> u64 {
+        let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|end| end == "log"));
+        logs.map(|log| fs::metadata(log).unwrap().len()).sum()
     }
 
     fn log(path: &Path) -> std::path::PathBuf {
@@ -174,12 +185,14 @@ mod tests {
                 Metadata::open(&path).unwrap();
                 continue;
             }
+            let logs = bytes_of_logs(&path);
             for _ in 0..2 {
                 assert_eq!(Metadata::open_read_only(&path).unwrap_err().kind(), ErrorKind::Corrupt, "{n}");
                 assert_eq!(Metadata::open(&path).unwrap_err().kind(), ErrorKind::Corrupt, "{n}");
             }
+            assert_eq!(bytes_of_logs(&path), logs, "whoever looks first finds what there was");
+            drop(Metadata::open_what_is_left(&path).unwrap());
             drop(Metadata::salvage(&path).unwrap());
-            Metadata::open(&path).unwrap();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The FORMAT record: what wrote this store and who may open it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
@@ -17,6 +18,9 @@ const VERSION: u32 = 1;
 /// The most that is read of the file.
 const MOST: u64 = 1 << 16;
 
+#[expect(clippy::disallowed_types, reason = "the file is small, and ours")]
+type Rest = BTreeMap<String, serde_json::Value>;
+
 /// Flags as file systems have them: unknown `compat` is ignored, unknown `ro_compat` allows reading, unknown `incompat`
 /// allows nothing.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -31,6 +35,9 @@ pub(super) struct Format {
     /// 128 random bits in hexadecimal.
     id: String,
     root: Root,
+    /// What a newer version put there under a flag that may be ignored: it stays.
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 /// Where the store was when the record was written; a copy is somewhere else.
@@ -75,6 +82,7 @@ impl Format {
             incompat: Vec::new(),
             id: format!("{high:016x}{low:016x}"),
             root,
+            rest: Rest::new(),
         }
     }
 
@@ -186,6 +194,12 @@ mod tests {
         assert_eq!(known(|format| format.incompat.push("x".into())), (false, false));
         assert_eq!(known(|format| format.version += 1), (false, false));
         assert_eq!(known(|format| format.version = 0), (false, false));
+        let with_more = r#""id":"x","later":{"a":[1]},"root""#;
+        let text = serde_json::to_string(&plain).unwrap();
+        let text = text.replace(&format!(r#""id":"{}","root""#, plain.id), with_more);
+        let more: Format = serde_json::from_str(&text).unwrap();
+        let kept = serde_json::to_string(&more.clone().rebuilt_at(more.root)).unwrap();
+        assert!(kept.contains(r#""later":{"a":[1]}"#), "{kept}");
         let unreleased = Format { version: 0, ..plain.clone() };
         assert!(unreleased.refuse_newer(false).is_ok(), "it can be rebuilt");
         assert!(unreleased.rebuilt_at(plain.root).check(false).is_ok());

@@ -88,6 +88,8 @@ struct Merge<'a> {
     doubled: HashSet<u64>,
     /// An entry is looked at once more, so its name is among the seen.
     again: bool,
+    /// An entry was refused whose content may come yet.
+    is_lacking: bool,
     group: Group,
 }
 
@@ -113,7 +115,8 @@ impl Core {
         self.root_dir.open_file(INDEX_FILE).map_err(fail)?.map_or(Ok(None), |file| damage_of(&file))
     }
 
-    /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit; answers whether it was neither.
+    /// Merges one file. A file that is empty or cannot be parsed is damage, not an edit; answers whether it was neither, and
+    /// nothing of it has to be looked at once more because its content was not there.
     pub(super) fn merge_index(&self, file: &File, absence: Absence, base: Base) -> Result<bool> {
         self.signals.view_changed();
         let fail = |error| Error::io("read index.json", &self.root, error);
@@ -131,6 +134,7 @@ impl Core {
             seen: HashSet::new(),
             doubled: HashSet::new(),
             again: false,
+            is_lacking: false,
             group: Group::default(),
         };
         read_index(file, &mut |entry| merge.add(entry))?;
@@ -138,7 +142,7 @@ impl Core {
         if absence != Absence::Adopt {
             merge.find_removed()?;
         }
-        Ok(true)
+        Ok(!merge.is_lacking)
     }
 }
 
@@ -366,10 +370,12 @@ impl Merge<'_> {
             }
             let taken = taking.manifest(&entry.media_type, digest)?;
             *unsynced |= taking.unsynced();
+            let absent = matches!(taken, Taken::Absent(_));
             match taken {
                 Taken::Yes => {}
                 // The entry stays as it is: its content may come later, and somebody must know what is missing.
                 Taken::Absent(reason) | Taken::Refused(reason) => {
+                    self.is_lacking |= absent;
                     self.refuse(name, entry, reason);
                     self.keep(name, entry);
                     return Ok(None);

@@ -21,7 +21,7 @@ impl Core {
     pub(super) fn merge_foreign(&self, absence: Absence, merged: &mut Option<Stat>) -> Result<IndexFile> {
         let found = self.inspect_index()?;
         match found {
-            IndexFile::Ours | IndexFile::None => {}
+            IndexFile::Ours | IndexFile::None => self.forget_merged()?,
             IndexFile::Lost => {
                 self.report(Report::Damaged { file: INDEX_FILE.into(), reason: "it is missing".into() })
             }
@@ -42,6 +42,16 @@ impl Core {
         Ok(found)
     }
 
+    /// Their file is gone: the same bytes are another edit when they come again.
+    fn forget_merged(&self) -> Result<()> {
+        if self.metadata.view().fingerprint(fact::MERGED)?.is_none() {
+            return Ok(());
+        }
+        let mut rows = self.metadata.rows();
+        rows.delete_fact(fact::MERGED);
+        self.write_unsynced(rows)
+    }
+
     /// Whether `index.json` has something that was not merged yet.
     pub(super) fn is_unmerged(&self) -> Result<bool> {
         let IndexFile::Foreign(stat) = self.inspect_index()? else { return Ok(false) };
@@ -59,9 +69,9 @@ impl Core {
     fn merge_whole(&self, file: &File, stat: &Stat, absence: Absence) -> Result<()> {
         // Before it is read: what is written in place meanwhile has another hash and is merged once more.
         let hash = self.hash_index(file)?;
-        let sound = self.merge_index(file, absence, self.base()?)?;
+        let all = self.merge_index(file, absence, self.base()?)?;
         // What is taken over as a whole is taken over again when it was interrupted.
-        if !sound || absence == Absence::Adopt {
+        if !all || absence == Absence::Adopt {
             return Ok(());
         }
         let mut rows = self.metadata.rows();

@@ -398,8 +398,14 @@ fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Opt
         Err(error) => error,
     };
     report.lost = Some(chain(&error));
+    // A log that lost its end is sound up to there.
+    if let Ok(metadata) = Metadata::open_what_is_left(&aside) {
+        return Ok(Some(Old { metadata, aside, repaired: false }));
+    }
     match Metadata::salvage(&aside) {
         Ok(metadata) => Ok(Some(Old { metadata, aside, repaired: true })),
+        // The old metadata stay, and the next rebuild begins with them.
+        Err(error) if error.kind() == ErrorKind::NoSpace => Err(error),
         Err(error) => {
             report.lost = Some(chain(&error));
             Ok(None)

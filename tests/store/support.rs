@@ -294,7 +294,8 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
 pub(crate) fn witnessed_here(root: &Path) {
     let metadata = root.join(".orlop/metadata");
     let text = fs::read_to_string(metadata.join("SYNCED")).unwrap();
-    let record = format!("{} {:020}", &text[..20], fs::metadata(&metadata).unwrap().ino());
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let record = format!("{} {:020} {:020}", &text[..20], inode(&metadata.join("SYNCED")), inode(&metadata));
     fs::write(metadata.join("SYNCED"), format!("{record} {}\n", sha256(record.as_bytes()))).unwrap();
 }
 

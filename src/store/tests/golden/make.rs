@@ -15,6 +15,7 @@ use super::super::support::*;
 use super::{CLOSED, CONTRADICTED, KILLED, findings, told};
 use crate::digest::Digest;
 use crate::metadata::{ContentRecord, Kind, TagRecord};
+use crate::store::until;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const UNKNOWN: &str = "sha3-256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -25,7 +26,7 @@ pub(super) fn options() -> Options {
         .on_damage(OnDamage::Refuse)
         .publish(Publish::Manual)
         .answers(Answers::Local)
-        .events(EventLimits::default())
+        .events(EventLimits { age: None, ..EventLimits::default() })
 }
 
 pub(super) fn reopen(dir: &Scratch) -> Store {
@@ -83,8 +84,9 @@ fn fill(store: &Store) {
         let expected = Expected::from(algorithm.digest(&bytes));
         unnamed.push_reader(&bytes[..], &expected).unwrap();
     }
-    let lease = store.lease(9 * YEAR, "a mirror").unwrap();
+    let lease = store.lease(YEAR, "a mirror").unwrap();
     lease.add(&[first.digest(), digest_of(&second.parts[0])]).unwrap();
+    lasting(store);
     let pattern = |text: &str| vec![text.parse::<TagPattern>().unwrap()];
     let policy = Retention {
         untagged: Untagged::ExpireAfter(100 * YEAR),
@@ -103,6 +105,21 @@ fn fill(store: &Store) {
     let mut upload = app.start_upload(&all.size(60_000)).unwrap();
     upload.append(0, &text(5, 60_000)[..40_000]).unwrap();
     upload.save().unwrap();
+}
+
+/// The lease lasts longer than any that can be made: these stores are opened for many years.
+fn lasting(store: &Store) {
+    let core = store.core();
+    let mut rows = core.metadata.rows();
+    core.metadata
+        .view()
+        .leases(None, |id, mut record| {
+            record.expires = record.created + 200 * YEAR.as_secs() * 1000;
+            rows.put_lease(&id, &record);
+            Ok(until(false))
+        })
+        .unwrap();
+    rows.commit(true).unwrap();
 }
 
 /// What another tool does to the published file.
