@@ -25,6 +25,11 @@ impl<'a> Rows<'a> {
         Self { metadata, batch: WriteBatch::with_capacity_bytes(bytes), changes: Changes::default() }
     }
 
+    /// Bytes that these rows take in the log.
+    pub(super) fn bytes(&self) -> u64 {
+        self.batch.size_in_bytes() as u64
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
     }

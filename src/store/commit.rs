@@ -299,6 +299,7 @@ impl Core {
             ));
         }
         // Before anything has its name or is in the journal.
+        self.check_log_room(&rows)?;
         let admitted = self.quotas.admit(rows.changes(), terms)?;
         let journalled = |digest: &&Digest| matches!(sources.get(*digest), Some(Source::Inline(_)));
         let journal_rows = new.keys().filter(journalled).count() as u64;

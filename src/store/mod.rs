@@ -348,17 +348,17 @@ impl Core {
 
     /// Writes rows that no quota refuses.
     fn write_anyway(&self, rows: CountedRows<'_>, sync: bool) -> Result<()> {
+        self.check_log_room(&rows)?;
         let terms = quota::Terms { unlimited: true, ..quota::Terms::default() };
         let admitted = self.quotas.admit(rows.changes(), terms)?;
         self.write_counted(rows, sync, admitted)
     }
 
-    /// Writes rows that quotas let pass.
+    /// Writes rows that quotas let pass and the log has room for.
     fn write_counted(&self, rows: CountedRows<'_>, sync: bool, admitted: quota::Admitted<'_>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.check_log_room()?;
         // A temporary directory does not outlive the process.
         let sync = sync && self.ephemeral.is_none();
         let start = observe::Start::now();

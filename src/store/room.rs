@@ -7,13 +7,14 @@
 
 use super::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::CountedRows;
 use crate::sys;
 
 /// What the engine may need for its tables and its log before it can free anything; on small filesystems a hundredth of
 /// them.
 const MARGIN: u64 = 16 << 20;
-/// What every commit finds free before it writes its rows, whatever it adds or removes: a log that cannot be written is known only
-/// once the store is opened again, and it cannot be opened on a full disk.
+/// What every commit finds free beside its rows before it writes them, whatever it adds or removes: a log that cannot be written is
+/// known only once the store is opened again, and it cannot be opened on a full disk.
 const LOG: u64 = 256 << 10;
 /// Files that the engine and publishing may need.
 const MARGIN_FILES: u64 = 32;
@@ -46,9 +47,13 @@ impl Core {
         Ok(())
     }
 
-    /// `NoSpace` unless there is room in the log, for which the ballast is given up.
-    pub(super) fn check_log_room(&self) -> Result<()> {
-        let lacks = || sys::free_space(&self.root_dir).filter(|free| free.bytes < LOG);
+    /// `NoSpace` unless there is room in the log for the rows, for which the ballast is given up.
+    pub(super) fn check_log_room(&self, rows: &CountedRows<'_>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let needed = LOG.saturating_add(rows.bytes());
+        let lacks = || sys::free_space(&self.root_dir).filter(|free| free.bytes < needed);
         // The log of a plain layout is elsewhere.
         if self.ephemeral.is_some() || lacks().is_none() {
             return Ok(());
@@ -56,7 +61,7 @@ impl Core {
         if self.give_up_ballast() && lacks().is_none() {
             return Ok(());
         }
-        Err(self.no_room(&format!("needed={LOG}")))
+        Err(self.no_room(&format!("needed={needed}")))
     }
 
     #[cold]

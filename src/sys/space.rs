@@ -37,6 +37,8 @@ pub(crate) struct Free {
 pub(crate) fn free_space(dir: &Dir) -> Option<Free> {
     let found = fault::point(Call::Space, dir.path()).and_then(|()| Ok(rustix::fs::fstatvfs(dir.file())?));
     match found {
+        // A filesystem in user space that does not know.
+        Ok(found) if found.f_blocks == 0 => None,
         Ok(found) => Some(Free {
             bytes: found.f_bavail.saturating_mul(found.f_frsize),
             files: (found.f_files > 0).then_some(found.f_favail),

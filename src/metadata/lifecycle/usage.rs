@@ -414,6 +414,11 @@ impl<'a> CountedRows<'a> {
         &mut self.rows
     }
 
+    /// Bytes that they take in the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.rows.bytes()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }

@@ -14,6 +14,7 @@ use super::operations::{
 use crate::digest::Algorithm;
 use crate::store::Expect;
 use crate::store::tests::artifact::IMAGE;
+use crate::store::tests::support::witnessed_here;
 
 /// The name of the layout beside the store.
 pub(super) const SOURCE: &str = "source";
@@ -123,6 +124,10 @@ impl Template {
                     fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
                 }
             }
+        }
+        // As in the original, where it has one.
+        if fs::read(root.join(".orlop/metadata/SYNCED")).is_ok_and(|text| !text.is_empty()) {
+            witnessed_here(root);
         }
     }
 
