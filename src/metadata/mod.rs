@@ -78,6 +78,16 @@ pub(crate) struct Metadata {
     met: AtomicBool,
 }
 
+/// What the engine is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    /// Reading, beside a writer too: nothing is written.
+    Read,
+    /// A look before it is opened for writing: a torn list of files is cut.
+    Look,
+    Write,
+}
+
 impl Metadata {
     /// Opens for writing; creates what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -87,14 +97,17 @@ impl Metadata {
         recovery::refuse_met(path)?;
         // The engine turns the log into tables and begins a new one: what a log that lost its end still has would look
         // older than what it lost.
+        let mut torn = None;
         if synced::least(path)? > 0 && recovery::has_log(path)? {
-            drop(Self::open_engine(path, false, true)?);
+            torn = Self::open_engine(path, Purpose::Look, true)?.torn;
         }
-        Self::open_writable(path, true)
+        let mut metadata = Self::open_writable(path, true)?;
+        metadata.torn = torn.or(metadata.torn);
+        Ok(metadata)
     }
 
     fn open_writable(path: &Path, witnessed: bool) -> Result<Self> {
-        let metadata = Self::open_engine(path, true, witnessed)?;
+        let metadata = Self::open_engine(path, Purpose::Write, witnessed)?;
         metadata.note(true)?;
         metadata.mark_families()?;
         Ok(metadata)
@@ -104,17 +117,18 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
-        Self::open_engine(path, false, true)
+        Self::open_engine(path, Purpose::Read, true)
     }
 
     /// The same of metadata that are known to have lost the end of their log.
     pub(crate) fn open_what_is_left(path: &Path) -> Result<Self> {
-        Self::open_engine(path, false, false)
+        Self::open_engine(path, Purpose::Read, false)
     }
 
     /// The witness of the list is asked before, since the engine removes what its list of files does not name; `witnessed` says
     /// whether that of the log counts.
-    fn open_engine(path: &Path, writable: bool, witnessed: bool) -> Result<Self> {
+    fn open_engine(path: &Path, purpose: Purpose, witnessed: bool) -> Result<Self> {
+        let writable = purpose == Purpose::Write;
         witness::check(path)?;
         let least = if witnessed { synced::least(path)? } else { 0 };
         let cache = schema::cache();
@@ -131,21 +145,32 @@ impl Metadata {
             };
             Ok::<_, rocksdb::Error>((db, torn))
         };
-        let opened = match open(None) {
-            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
-                recovery::torn(path)?.map_or(Err(error), |bytes| open(Some(bytes)))
-            }
-            other => other,
+        let is_damaged = |opened: &std::result::Result<_, rocksdb::Error>| {
+            opened.as_ref().is_err_and(|error| error.kind() == rocksdb::ErrorKind::Corruption)
         };
+        let (mut opened, mut cut) = (open(None), None);
+        if purpose != Purpose::Read && is_damaged(&opened) {
+            cut = recovery::cut_list(path)?;
+            if cut.is_some() {
+                opened = open(None);
+            }
+        }
+        if is_damaged(&opened)
+            && let Some(bytes) = recovery::torn(path)?
+        {
+            opened = open(Some(bytes));
+        }
         let action = if writable { "open the metadata" } else { "open the metadata for reading" };
         let (db, torn) = opened.map_err(|error| unopened(action, path, error))?;
+        let torn = torn.into_iter().chain(cut).reduce(u64::saturating_add);
         synced::check(path, least, db.latest_sequence_number())?;
         let synced = if writable { Some(Synced::open(path)?) } else { None };
         let (path, met) = (path.to_path_buf(), AtomicBool::new(false));
         Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, met })
     }
 
-    /// Bytes at the end of the log that were not written to their end when the power failed. Nobody was promised them.
+    /// Bytes at the end of the log and of the list of files that were not written to their end when the power failed. Nobody
+    /// was promised them.
     pub(crate) fn torn(&self) -> Option<u64> {
         self.torn
     }

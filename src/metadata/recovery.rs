@@ -8,7 +8,7 @@ use rocksdb::{DB, Options};
 
 use super::log_tail::{BLOCK, Tail, Verdict};
 use super::{Metadata, engine, schema, witness};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Dir};
 
 /// Says that damage was met while the metadata were in use.
@@ -33,7 +33,11 @@ impl Metadata {
         lend_families(path)?;
         let cache = schema::cache();
         let options: Options = schema::engine(&cache, false);
-        DB::repair(&options, path).map_err(|error| engine("salvage the metadata", error))?;
+        DB::repair(&options, path).map_err(|error| match engine("salvage the metadata", error) {
+            // There is nothing to be had from them, however often it is tried.
+            error if error.kind() == ErrorKind::Io => error.with_kind(ErrorKind::Corrupt),
+            error => error,
+        })?;
         // What they tell of is gone now, and not before: a repair that is interrupted is begun anew.
         let dir = Dir::open_following(path).map_err(fail)?;
         witness::remove(&dir).and_then(|()| dir.unlink(DAMAGE)).map_err(fail)?;
@@ -92,6 +96,30 @@ fn logs(dir: &Dir) -> io::Result<Vec<OsString>> {
     }
     logs.sort();
     Ok(logs.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Cuts off what of the engine's list of files was not written to its end, if that is all that is wrong with it, and answers how
+/// many bytes that was.
+///
+/// A list is made of records as a log is, and its last one is torn by a power cut in the same way. The engine does nothing
+/// that counts on a record before it is synced. What was synced earlier has its witness, which was compared before this.
+pub(super) fn cut_list(path: &Path) -> Result<Option<u64>> {
+    let fail = |error| Error::io("mend the engine's list of files", path, error);
+    let dir = Dir::open_following(path).map_err(fail)?;
+    let Some((name, mut list)) = witness::list(&dir).map_err(fail)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    list.read_to_end(&mut bytes).map_err(fail)?;
+    let mut tail = Tail::default();
+    for block in bytes.chunks(BLOCK) {
+        tail.block(block);
+    }
+    let Verdict::Torn(dropped) = tail.verdict() else { return Ok(None) };
+    let end = usize::try_from(dropped).ok().and_then(|dropped| bytes.len().checked_sub(dropped));
+    let Some(whole) = end.and_then(|end| bytes.get(..end)).filter(|whole| !whole.is_empty()) else {
+        return Ok(None);
+    };
+    sys::replace(&dir, &dir, &name, whole).map_err(fail)?;
+    Ok(Some(dropped))
 }
 
 /// Refuses metadata in which damage was met.

@@ -83,6 +83,12 @@ pub(super) fn note(
     Ok(Some(extent))
 }
 
+/// The list that counts, and its name.
+pub(super) fn list(dir: &Dir) -> io::Result<Option<(String, File)>> {
+    let Some(name) = current(dir)?.map(name) else { return Ok(None) };
+    Ok(dir.open_file(&name)?.map(|list| (name, list)))
+}
+
 /// Takes the witness away from metadata that are about to be changed by a repair.
 pub(super) fn remove(dir: &Dir) -> io::Result<()> {
     dir.unlink(FILE).map(drop)

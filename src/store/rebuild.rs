@@ -404,8 +404,8 @@ fn salvage(path: &Path, private: &Dir, report: &mut RebuildReport) -> Result<Opt
     }
     match Metadata::salvage(&aside) {
         Ok(metadata) => Ok(Some(Old { metadata, aside, repaired: true })),
-        // The old metadata stay, and the next rebuild begins with them.
-        Err(error) if error.kind() == ErrorKind::NoSpace => Err(error),
+        // A call that failed is no loss: the rebuild can be tried again.
+        Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
         Err(error) => {
             report.lost = Some(chain(&error));
             Ok(None)

@@ -96,7 +96,7 @@ pub enum Report {
     },
     /// The power failed in the middle of a write of the metadata; its part was dropped. Nobody was promised it.
     Torn {
-        /// Bytes of the log that were dropped.
+        /// Bytes of the log and of the list of files that were dropped.
         bytes: u64,
     },
     /// A frozen view shows the store as it was before another tool changed `index.json`; the next writer merges it.

@@ -12,16 +12,16 @@ How it works. A filesystem is made on a disk whose every block write and cache f
 uses the store through its public API, and says `ACK <text>` when it was promised something; the promise is marked in
 the log of the disk by a write to its last sector. Then the disk is made as it was at a point of the log, mounted, and
 a check opens the store, looks for everything that had been promised by then, and for damage, verifies everything, and
-at every fourth point rebuilds the metadata; see src/store/tests/powercut.rs, which has the programs. They are part of the test binary of the library, because the
-fault points that can leave out a step of the protocol exist in no other.
+at every fourth point rebuilds the metadata; see src/store/tests/powercut.rs, which has the programs. They are part of the
+test binary of the library, because the fault points that can leave out a step of the protocol exist in no other.
 
 Two kinds of cut:
   prefix   every write up to the point reached the disk
   subset   everything up to the last flush did, and a random half of the writes since, as with a cache that reorders
 
 With --compound the disk of a cut is not checked but recovered from, again on a disk that is written down: the store is
-opened, written to and closed, then rebuilt, then its metadata are damaged and it heals. --points is then how many cuts of each
-recovery are checked.
+opened, written to and closed, then rebuilt, then its metadata are damaged and it heals. --points is then how many cuts of
+each recovery are checked.
 
 Points are spread evenly over the whole run. The same seed gives the same workload and the same halves; the order of
 background writes is the kernel's, so the disks of two runs differ. The last line of a run says what was done.
@@ -48,7 +48,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CHECKOUT = os.path.dirname(os.path.dirname(HERE))
 PROGRAM = "store::tests::powercut::"
 MIB = 1 << 20
-STEPS = ["file-sync", "document-sync", "filesystem-sync", "directory-sync", "log-sync", "journal-order", "pending", "base"]
+STEPS = ["file-sync", "document-sync", "filesystem-sync", "directory-sync", "log-sync", "journal-order", "pending", "base",
+         "condemned", "publish-first"]
 
 
 class Filesystem:
@@ -560,10 +561,17 @@ def main():
         good = good and (fine or not must)
         print(f"power cuts: {line}{'' if fine else ', which is WRONG' if must else ', hidden by this filesystem'}", flush=True)
 
+    def go_on(name, **few):
+        nonlocal good
+        fine, line = compound(binary, name, argparse.Namespace(**dict(vars(options), **few)))
+        good = good and fine
+        print(f"power cuts: {line}{'' if fine else ', which is WRONG'}", flush=True)
+
     if options.slice:
         go("ext4", points=160, steps=60)
         go("xfs", points=16, steps=24)
         go("btrfs", points=30, steps=24)
+        go_on("ext4", compound=2, points=8, steps=24)
         go("ext4", "log-sync", stop_at=1, points=60, steps=24)
         go("ext4", "file-sync", stop_at=1, points=60, steps=24)
     elif options.controls:
@@ -572,9 +580,7 @@ def main():
                 go(name, step, stop_at=1, must=False)
     elif options.compound:
         for name in filesystems:
-            fine, line = compound(binary, name, options)
-            good = good and fine
-            print(f"power cuts: {line}{'' if fine else ', which is WRONG'}", flush=True)
+            go_on(name)
     else:
         for name in filesystems:
             go(name, options.without, stop_at=1 if options.without else 0)

@@ -24,7 +24,7 @@ use crate::store::{
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
-const STEPS: [(&str, Call); 8] = [
+const STEPS: [(&str, Call); 10] = [
     ("file-sync", Call::SyncFile),
     ("document-sync", Call::SyncDocument),
     ("filesystem-sync", Call::SyncFs),
@@ -33,6 +33,8 @@ const STEPS: [(&str, Call); 8] = [
     ("journal-order", Call::KeepJournal),
     ("pending", Call::PutPending),
     ("base", Call::PutBase),
+    ("condemned", Call::SyncCondemned),
+    ("publish-first", Call::PublishFirst),
 ];
 
 /// The name of the layout beside the store that has what it was damaged in.

@@ -412,6 +412,7 @@ sweeps! {
     rebuild "rebuild"
     heal "heal"
     rebuild_damaged "rebuild damaged"
+    torn_list "torn list"
     torn "torn"
     met "met"
     read_only "read only"

@@ -142,7 +142,7 @@ impl Promises {
         // Our own file is never taken for an edit, and nothing is damaged.
         // The disk of the check is another device than that of the workload, so the store counts as a copy.
         let mut reports = store.reports();
-        reports.retain(|report| !matches!(report, Report::Copied { .. }));
+        reports.retain(|report| !matches!(report, Report::Copied { .. } | Report::Torn { .. }));
         if except.is_empty() && !reports.is_empty() {
             return Err(format!("the open reports {reports:?}"));
         }

@@ -30,6 +30,8 @@ pub(super) enum Start {
     Damaged,
     /// The same with a hole in the last record of the log, which nobody was promised.
     Torn,
+    /// The same with a hole in the last record of the engine's list of files.
+    TornList,
     /// A store that was closed after it met damage of its metadata.
     Met,
     /// A store that was closed, and then bits of its metadata changed that only reading meets.
@@ -445,6 +447,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     on_closed("rebuild", Start::Crashed, |session| closing().rebuild(&session.root).map(|_| ())),
     on_closed("heal", Start::Damaged, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("rebuild damaged", Start::Damaged, |session| closing().rebuild(&session.root).map(|_| ())),
+    on_closed("torn list", Start::TornList, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("torn", Start::Torn, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("met", Start::Met, |session| closing().open(&session.root).and_then(Store::close)),
     on_closed("read only", Start::Crashed, |session| {

@@ -167,12 +167,15 @@ impl Template {
             batch.push_sparse_manifest(&here, IMAGE, image.bytes, Algorithm::Sha256).unwrap();
             batch.commit().unwrap();
         }
-        if matches!(start, Start::Crashed | Start::Damaged | Start::Torn) {
+        if matches!(start, Start::Crashed | Start::Damaged | Start::Torn | Start::TornList) {
             store.flush().unwrap();
             let session = Session { root: root.to_path_buf(), store: Some(store) };
             push(&session, &[60, 40_000], false).unwrap();
             if start == Start::Damaged {
                 fs::write(root.join(".orlop/metadata/CURRENT"), "garbage").unwrap();
+            }
+            if start == Start::TornList {
+                return Self::torn_list(root);
             }
             if start == Start::Torn {
                 return Self::torn(root, &session);
@@ -214,6 +217,22 @@ impl Template {
             change(root);
         }
         Self::take(root)
+    }
+
+    /// As a cut leaves it in the middle of a write of the engine's list of files: the page behind the one that the record
+    /// begins in is not there.
+    fn torn_list(root: &Path) -> Self {
+        let mut template = Self::take(root);
+        let is_list = |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with("MANIFEST-");
+        let lists = template.0.iter_mut().filter(|(path, ..)| is_list(path));
+        let list = lists.max_by(|one, other| one.0.cmp(&other.0)).unwrap().2.as_mut().unwrap();
+        let length = 1500_u16;
+        list.extend(b"sums");
+        list.extend(length.to_le_bytes());
+        list.push(1);
+        list.extend(vec![7; 100]);
+        list.extend(vec![0; usize::from(length) - 100]);
+        template
     }
 
     /// As a cut leaves it in the middle of a write of the log.
