@@ -86,12 +86,12 @@ impl Quotas {
         let writing = self.limited.read();
         let mut admitted =
             Admitted { _writing: writing, parts: Vec::new(), settled: Vec::new(), written: false };
-        for (owner, limited) in admitted._writing.iter() {
-            let amount = match owner {
-                None => changes.total.stored,
-                Some(id) => changes.repositories.get(id).copied().unwrap_or_default().all,
-            };
-            if !amount.is_zero() {
+        // In the order of the map, and no more of it than the commit touches.
+        let repositories = changes.repositories.iter().map(|(id, usage)| (Some(*id), usage.all));
+        for (owner, amount) in [(None, changes.total.stored)].into_iter().chain(repositories) {
+            if !amount.is_zero()
+                && let Some(limited) = admitted._writing.get(&owner)
+            {
                 admitted.parts.push(Part { limited: Arc::clone(limited), amount });
             }
         }
@@ -160,9 +160,10 @@ impl Limited {
             ("bytes", quota.bytes, used.bytes, reserved.bytes - own.bytes, amount.bytes),
         ];
         for (what, limit, used, reserved, needed) in dimensions {
-            let Some(limit) = limit else { continue };
-            let total = used.saturating_add(reserved).saturating_add(needed);
-            if needed > 0 && u64::try_from(total).is_ok_and(|total| total > limit) {
+            // Without a limit too, what is counted must be a number.
+            let limit = limit.unwrap_or(i64::MAX.unsigned_abs());
+            let total = used.checked_add(reserved).and_then(|sum| sum.checked_add(needed));
+            if needed > 0 && total.is_none_or(|total| u64::try_from(total).is_ok_and(|total| total > limit)) {
                 let of = match &self.repository {
                     Some(name) => format!("the repository has no room left in its quota, repository={name}"),
                     None => "the store has no room left in its quota".to_owned(),
@@ -263,7 +264,7 @@ impl Repository {
         };
         rows.put_quota(Some(id), &(*quota).into());
         core.write(rows)?;
-        core.limit(Some(id), Some(self.name()), *quota)
+        core.begin_limit(Some(id), Some(self.name()), *quota)
     }
 
     /// Its limits.
@@ -296,7 +297,7 @@ impl Store {
         let mut rows = core.metadata.rows();
         rows.put_quota(None, &(*quota).into());
         core.write(rows)?;
-        core.limit(None, None, *quota)
+        core.begin_limit(None, None, *quota)
     }
 
     /// The limits of the store.
@@ -311,16 +312,22 @@ impl Store {
 
 impl Core {
     /// Puts a quota into force, or out of it.
-    fn limit(&self, owner: Owner, repository: Option<&RepositoryName>, quota: Quota) -> Result<()> {
+    fn begin_limit(&self, owner: Owner, repository: Option<&RepositoryName>, quota: Quota) -> Result<()> {
+        // What sessions have already is theirs.
+        if self.limit(owner, repository, quota)? { self.reserve_for_uploads(repository) } else { Ok(()) }
+    }
+
+    /// The same without the upload sessions; answers whether there was no limit before.
+    fn limit(&self, owner: Owner, repository: Option<&RepositoryName>, quota: Quota) -> Result<bool> {
         // Nobody writes rows now.
         let mut limited = self.quotas.limited.write();
         if quota == Quota::default() {
             limited.remove(&owner);
-            return Ok(());
+            return Ok(false);
         }
         if let Some(known) = limited.get(&owner) {
             known.state.lock().quota = quota;
-            return Ok(());
+            return Ok(false);
         }
         let view = self.metadata.view();
         let used = match owner {
@@ -329,9 +336,7 @@ impl Core {
         };
         let state = Mutex::new(State { quota, used, reserved: Count::default() });
         limited.insert(owner, Arc::new(Limited { repository: repository.cloned(), state }));
-        drop(limited);
-        // What sessions have already is theirs.
-        self.reserve_for_uploads(repository)
+        Ok(true)
     }
 
     /// Puts the quotas into force that an earlier process set.
@@ -350,7 +355,7 @@ impl Core {
             let name = name.as_deref().map(super::repositories::stored_name).transpose()?;
             self.limit(owner, name.as_ref(), quota.into())?;
         }
-        Ok(())
+        if self.quotas.is_empty() { Ok(()) } else { self.reserve_for_uploads(None) }
     }
 
     fn refuse_plain(&self) -> Result<()> {

@@ -24,7 +24,7 @@ use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, RepositoryId, TagRecord, View, fact};
+use crate::metadata::{Metadata, QuotaRecord, RepositoryId, TagRecord, View, fact};
 use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
 
@@ -340,10 +340,18 @@ impl TakeOld<'_> {
     fn quotas(&mut self, repositories: &[(RepositoryName, RepositoryId)]) -> Result<()> {
         let mut rows = self.core.metadata.rows();
         let view = self.core.metadata.view();
-        rows.put_quota(None, &self.old.quota(None)?);
+        // Metadata that were repaired may lack a limit that the damaged ones still had.
+        let is_limit = |quota: &QuotaRecord| *quota != QuotaRecord::default();
+        let quota = self.old.quota(None)?;
+        if is_limit(&quota) {
+            rows.put_quota(None, &quota);
+        }
         for (repository, id) in repositories {
             if let Some(now) = view.repository(repository.as_str())? {
-                rows.put_quota(Some(now), &self.old.quota(Some(*id))?);
+                let quota = self.old.quota(Some(*id))?;
+                if is_limit(&quota) {
+                    rows.put_quota(Some(now), &quota);
+                }
             }
         }
         let written = self.core.write(rows);

@@ -9,7 +9,7 @@ use super::Core;
 use super::quota::{Limited, Owner, Quotas, add};
 use super::repository::Repository;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::metadata::Count;
 use crate::oci::RepositoryName;
 
@@ -119,7 +119,15 @@ impl Repository {
             owners.extend(self.id(&core.metadata.view())?.map(Some));
         }
         let reservation = Reservation::nothing();
-        core.quotas.reserve(&reservation, &owners, bytes, false)?;
+        let reserve = || core.quotas.reserve(&reservation, &owners, bytes, false);
+        match reserve() {
+            // What nobody will finish has no claim to it.
+            Err(error) if error.kind() == ErrorKind::QuotaExceeded && core.expire_uploads()? == 0 => {
+                return Err(error);
+            }
+            Err(error) if error.kind() == ErrorKind::QuotaExceeded => reserve()?,
+            reserved => reserved?,
+        }
         Ok(reservation)
     }
 }

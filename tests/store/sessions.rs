@@ -147,12 +147,21 @@ fn every_end_of_a_session_gives_its_room_back() {
     // Expired, found by whoever needs its room.
     let over = UploadOptions::new().time_to_live(Duration::ZERO);
     drop(repo(&store, "r").start_upload(&over.clone().size(90_000)).unwrap());
-    free(&store, 0);
     let upload = repo(&store, "r").start_upload(&UploadOptions::new().size(90_000)).unwrap();
     upload.cancel().unwrap();
-    drop(repo(&store, "r").start_upload(&over.size(1)).unwrap());
-    free(&store, 89_999);
-    assert_eq!(store.expire_uploads().unwrap(), 1);
+    drop(repo(&store, "r").start_upload(&over.clone().size(90_000)).unwrap());
+    free(&store, 90_000);
+    assert_eq!(store.expire_uploads().unwrap(), 0);
+    drop(repo(&store, "r").start_upload(&over.clone().size(90_000)).unwrap());
+    let mut upload = start(&repo(&store, "r"));
+    assert_eq!(upload.append(0, noise(1, 90_000)).unwrap(), 90_000);
+    // What is in the file has its room, whatever is said of the rest.
+    upload.set_lease(None).unwrap();
+    free(&store, 0);
+    upload.cancel().unwrap();
+    drop(repo(&store, "r").start_upload(&over.size(90_000)).unwrap());
+    store.collector().run().unwrap();
+    assert_eq!(store.expire_uploads().unwrap(), 0, "a collection ends them");
     free(&store, 90_000);
     // A session whose bytes are gone is no more.
     store.close().unwrap();

@@ -55,6 +55,7 @@ impl Run {
         let mut leases = 0;
         if !dry_run {
             leases = core.end_leases(false)?;
+            core.expire_uploads()?;
             core.correct_times(now)?;
         }
         let at = At::Tags;

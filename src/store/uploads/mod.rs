@@ -251,8 +251,8 @@ impl Store {
         Ok(Page::cut(found, limit))
     }
 
-    /// Removes the upload sessions that have expired and that nobody has open; answers how many. Opening a store and
-    /// starting a session when there are too many do the same.
+    /// Removes the upload sessions that have expired and that nobody has open; answers how many. Opening a store, a
+    /// collection, and whoever finds no room for another session or more bytes do the same.
     ///
     /// # Errors
     ///

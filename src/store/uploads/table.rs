@@ -255,6 +255,16 @@ impl Taken {
 
     /// Makes room for `bytes` in all, in limits and quotas, before they come.
     pub(super) fn grow(&self, bytes: u64) -> Result<()> {
+        match self.grow_now(bytes) {
+            // What nobody will finish has no claim to it.
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
+                if self.core().expire_uploads()? > 0 { self.grow_now(bytes) } else { Err(error) }
+            }
+            grown => grown,
+        }
+    }
+
+    fn grow_now(&self, bytes: u64) -> Result<()> {
         let core = self.core();
         let mut table = core.uploads.table.lock();
         let Some(entry) = table.sessions.get(&self.id) else { return Err(self.gone()) };
@@ -280,8 +290,10 @@ impl Taken {
         let mut table = self.core().uploads.table.lock();
         if let Some(entry) = table.sessions.get_mut(&self.id) {
             (entry.expires, entry.saved_here) = (record.expires(), true);
+            // What was appended and is not in the row is in the file, and keeps its room.
+            let bytes = counted(record).max(entry.counted);
+            table.count(&self.id, bytes);
         }
-        table.count(&self.id, counted(record));
     }
 
     /// The session is gone.

@@ -138,6 +138,16 @@ fn edit(dir: &Scratch) {
     });
 }
 
+fn filled_and_edited() -> Scratch {
+    let dir = scratch();
+    let store = options().create(dir.root()).unwrap();
+    fill(&store);
+    store.flush().unwrap();
+    store.close().unwrap();
+    edit(&dir);
+    dir
+}
+
 /// What a process did before it ended: removed, condemned, added and not published.
 fn leave_undone(store: &Store) {
     let app = repo(store, "team/app");
@@ -188,12 +198,7 @@ fn keep(name: &str, dir: &Scratch, lines: impl IntoIterator<Item = String>) {
 #[test]
 #[ignore = "started by tests/fixtures/format-1/make"]
 fn stores() {
-    let dir = scratch();
-    let store = options().create(dir.root()).unwrap();
-    fill(&store);
-    store.flush().unwrap();
-    store.close().unwrap();
-    edit(&dir);
+    let dir = filled_and_edited();
     // Closed as a store that is published when it is.
     let store = options().publish(Publish::OnClose).open(dir.root()).unwrap();
     store.flush().unwrap();
@@ -207,12 +212,7 @@ fn stores() {
     store.close().unwrap();
     keep(CONTRADICTED, &dir, found);
 
-    let dir = scratch();
-    let store = options().create(dir.root()).unwrap();
-    fill(&store);
-    store.flush().unwrap();
-    store.close().unwrap();
-    edit(&dir);
+    let dir = filled_and_edited();
     let store = reopen(&dir);
     leave_undone(&store);
     let lines = told(&store);
