@@ -339,7 +339,7 @@ mod tests {
         for (text, expected) in [("1", 1), ("50M", 50_000_000), ("2k", 2000), ("1T", 1_000_000_000_000)] {
             assert_eq!(rate(text), Ok(expected), "{text}");
         }
-        for text in ["", "M", "0", "1.5M", "5MB", "-1", "99999999999T"] {
+        for text in ["", "M", "0", "1.5M", "5XB", "-1", "99999999999T"] {
             assert!(rate(text).is_err(), "{text}");
         }
     }
