@@ -86,6 +86,16 @@ def run(command):
     return done.stdout
 
 
+def in_kernel(name):
+    def known():
+        with open("/proc/filesystems") as lines:
+            return name in {line.split()[-1] for line in lines}
+
+    if not known() and shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", name], check=False)
+    return known()
+
+
 def missing(filesystems):
     """Why this machine cannot run them, or nothing."""
     if sys.platform != "linux":
@@ -102,9 +112,7 @@ def missing(filesystems):
         run(["losetup", "-f"])
     except RuntimeError as error:
         return f"there are no loop devices ({error})"
-    with open("/proc/filesystems") as known:
-        kernel = {line.split()[-1] for line in known}
-    absent = [name for name in list(filesystems) + ["fuse"] if name not in kernel]
+    absent = [name for name in list(filesystems) + ["fuse"] if not in_kernel(name)]
     if absent:
         return "the kernel has no " + ", ".join(absent)
     if not os.path.isdir("/dev/shm") or shutil.disk_usage("/dev/shm").free < 1536 * MIB:
@@ -544,15 +552,20 @@ def arguments():
 def main():
     options = arguments()
     filesystems = options.fs or list(FILESYSTEMS)
-    why = missing(filesystems)
-    if why:
-        print(f"power cuts: not run here, because {why}")
+    # One that is missing here does not keep the others from being run.
+    lacking = {name: why for name in filesystems if (why := missing([name]))}
+    for name, why in lacking.items():
+        print(f"power cuts: not run on {name} here, because {why}")
+    if lacking and (options.required or len(lacking) == len(filesystems)):
         return 3 if options.required else 0
+    filesystems = [name for name in filesystems if name not in lacking]
     binary = options.binary or build()
     good = True
 
     def go(name, without=None, stop_at=0, points=None, steps=None, must=True):
         nonlocal good
+        if name in lacking:
+            return
         settings = argparse.Namespace(**vars(options))
         settings.points, settings.steps = points or options.points, steps or options.steps
         if without:
@@ -563,6 +576,8 @@ def main():
 
     def go_on(name, **few):
         nonlocal good
+        if name in lacking:
+            return
         fine, line = compound(binary, name, argparse.Namespace(**dict(vars(options), **few)))
         good = good and fine
         print(f"power cuts: {line}{'' if fine else ', which is WRONG'}", flush=True)
