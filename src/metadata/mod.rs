@@ -98,16 +98,17 @@ impl Metadata {
         // The engine turns the log into tables and begins a new one: what a log that lost its end still has would look
         // older than what it lost.
         let mut torn = None;
-        if synced::least(path)? > 0 && recovery::has_log(path)? {
-            torn = Self::open_engine(path, Purpose::Look, true)?.torn;
+        let least = synced::least(path)?;
+        if least > 0 && recovery::has_log(path)? {
+            torn = Self::open_engine(path, Purpose::Look, least)?.torn;
         }
-        let mut metadata = Self::open_writable(path, true)?;
+        let mut metadata = Self::open_writable(path, least)?;
         metadata.torn = torn.or(metadata.torn);
         Ok(metadata)
     }
 
-    fn open_writable(path: &Path, witnessed: bool) -> Result<Self> {
-        let metadata = Self::open_engine(path, Purpose::Write, witnessed)?;
+    fn open_writable(path: &Path, least: u64) -> Result<Self> {
+        let metadata = Self::open_engine(path, Purpose::Write, least)?;
         metadata.note(true)?;
         metadata.mark_families()?;
         Ok(metadata)
@@ -117,20 +118,19 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
-        Self::open_engine(path, Purpose::Read, true)
+        Self::open_engine(path, Purpose::Read, synced::least(path)?)
     }
 
     /// The same of metadata that are known to have lost the end of their log.
     pub(crate) fn open_what_is_left(path: &Path) -> Result<Self> {
-        Self::open_engine(path, Purpose::Read, false)
+        Self::open_engine(path, Purpose::Read, 0)
     }
 
-    /// The witness of the list is asked before, since the engine removes what its list of files does not name; `witnessed` says
-    /// whether that of the log counts.
-    fn open_engine(path: &Path, purpose: Purpose, witnessed: bool) -> Result<Self> {
+    /// The witness of the list is asked before, since the engine removes what its list of files does not name; `least` is the
+    /// row that the log must come up to.
+    fn open_engine(path: &Path, purpose: Purpose, least: u64) -> Result<Self> {
         let writable = purpose == Purpose::Write;
         witness::check(path)?;
-        let least = if witnessed { synced::least(path)? } else { 0 };
         let cache = schema::cache();
         let open = |torn: Option<u64>| {
             let mut options = schema::engine(&cache, !writable);

@@ -21,7 +21,7 @@ impl Metadata {
     /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
     pub(crate) fn salvage(path: &Path) -> Result<Self> {
         // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
-        if let Ok(metadata) = repoint(path).and_then(|()| Self::open_writable(path, false)) {
+        if let Ok(metadata) = repoint(path).and_then(|()| Self::open_writable(path, 0)) {
             return Ok(metadata);
         }
         Self::repair(path)
@@ -41,7 +41,7 @@ impl Metadata {
         // What they tell of is gone now, and not before: a repair that is interrupted is begun anew.
         let dir = Dir::open_following(path).map_err(fail)?;
         witness::remove(&dir).and_then(|()| dir.unlink(DAMAGE)).map_err(fail)?;
-        Self::open_writable(path, false)
+        Self::open_writable(path, 0)
     }
 }
 

@@ -24,7 +24,7 @@ use super::{Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, preflight, 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Metadata, QuotaRecord, RepositoryId, TagRecord, View, fact};
+use crate::metadata::{Metadata, RepositoryId, TagRecord, View, fact};
 use crate::oci::{LayoutName, RepositoryName};
 use crate::sys::{self, Dir, StoreLock};
 
@@ -341,15 +341,14 @@ impl TakeOld<'_> {
         let mut rows = self.core.metadata.rows();
         let view = self.core.metadata.view();
         // Metadata that were repaired may lack a limit that the damaged ones still had.
-        let is_limit = |quota: &QuotaRecord| *quota != QuotaRecord::default();
         let quota = self.old.quota(None)?;
-        if is_limit(&quota) {
+        if !quota.is_unlimited() {
             rows.put_quota(None, &quota);
         }
         for (repository, id) in repositories {
             if let Some(now) = view.repository(repository.as_str())? {
                 let quota = self.old.quota(Some(*id))?;
-                if is_limit(&quota) {
+                if !quota.is_unlimited() {
                     rows.put_quota(Some(now), &quota);
                 }
             }

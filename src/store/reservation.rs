@@ -9,7 +9,7 @@ use super::Core;
 use super::quota::{Limited, Owner, Quotas, add};
 use super::repository::Repository;
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::metadata::Count;
 use crate::oci::RepositoryName;
 
@@ -119,15 +119,7 @@ impl Repository {
             owners.extend(self.id(&core.metadata.view())?.map(Some));
         }
         let reservation = Reservation::nothing();
-        let reserve = || core.quotas.reserve(&reservation, &owners, bytes, false);
-        match reserve() {
-            // What nobody will finish has no claim to it.
-            Err(error) if error.kind() == ErrorKind::QuotaExceeded && core.expire_uploads()? == 0 => {
-                return Err(error);
-            }
-            Err(error) if error.kind() == ErrorKind::QuotaExceeded => reserve()?,
-            reserved => reserved?,
-        }
+        core.or_expire(|| core.quotas.reserve(&reservation, &owners, bytes, false))?;
         Ok(reservation)
     }
 }

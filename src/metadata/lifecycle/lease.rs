@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metadata::batch::Rows;
 use crate::metadata::key::{GRAPH_PREFIX, tag_byte};
 use crate::metadata::record::{Input, VERSION, put_number, put_text};
 use crate::metadata::schema::Family;
-use crate::metadata::view::View;
+use crate::metadata::view::{View, malformed};
 
 /// The id of a lease.
 pub(crate) type LeaseKey = [u8; 16];
@@ -149,10 +149,6 @@ impl View<'_> {
             visit(rest.try_into().map_err(|_| malformed(key))?)
         })
     }
-}
-
-fn malformed(key: &[u8]) -> Error {
-    Error::corrupt(format!("metadata holds a malformed key, key={}", key.escape_ascii()))
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@
 use std::ops::ControlFlow;
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metadata::batch::Rows;
 use crate::metadata::key::{RepositoryId, tag_byte};
 use crate::metadata::schema::Family;
-use crate::metadata::view::View;
+use crate::metadata::view::{View, malformed};
 
 /// What a row of the queue asks to be looked at.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -241,10 +241,6 @@ impl View<'_> {
     pub(crate) fn is_tombstone(&self, digest: &Digest) -> Result<bool> {
         Ok(self.get(Family::Default, &tombstone(digest))?.is_some())
     }
-}
-
-fn malformed(key: &[u8]) -> Error {
-    Error::corrupt(format!("metadata holds a malformed key, key={}", key.escape_ascii()))
 }
 
 #[cfg(test)]

@@ -51,7 +51,6 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn begin(core: &Core, grace: Duration, dry_run: bool) -> Result<Self> {
         let now = core.clock.wall();
-        let cutoff = now.saturating_sub(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
         let mut leases = 0;
         if !dry_run {
             leases = core.end_leases(false)?;
@@ -60,7 +59,7 @@ impl Run {
         }
         let at = At::Tags;
         Ok(Self {
-            cutoff,
+            cutoff: before(now, grace),
             grace,
             dry_run,
             foreign: None,
@@ -117,7 +116,7 @@ impl Run {
         if matches!(self.at, At::Tags) {
             core.drop_tags(change, report)?;
             // What they named may be due at once.
-            self.cutoff = self.cutoff.max(self.due(core));
+            self.cutoff = self.cutoff.max(before(core.clock.wall(), self.grace));
             self.at = At::Queue(Class::Manifest, None);
         }
         let end = core.clock.elapsed().saturating_add(budget.time);
@@ -315,11 +314,11 @@ impl Run {
         }
         Ok(())
     }
+}
 
-    /// Since when something must have waited to be due now.
-    fn due(&self, core: &Core) -> u64 {
-        core.clock.wall().saturating_sub(u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX))
-    }
+/// Since when something must have waited to be due.
+fn before(now: u64, grace: Duration) -> u64 {
+    now.saturating_sub(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn task_of(row: Queued) -> Task {

@@ -138,14 +138,18 @@ impl Core {
         id: UploadId,
         record: &UploadRecord,
     ) -> Result<Taken> {
-        match self.let_in(repository, id, record) {
-            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
-                self.expire_uploads()?;
-                self.let_in(repository, id, record)?;
-            }
-            let_in => let_in?,
-        }
+        self.or_expire(|| self.let_in(repository, id, record))?;
         Ok(Taken { repository: repository.clone(), id })
+    }
+
+    /// Once more where there was no room and sessions have expired: what nobody will finish has no claim to it.
+    pub(in crate::store) fn or_expire(&self, take: impl Fn() -> Result<()>) -> Result<()> {
+        match take() {
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
+                if self.expire_uploads()? > 0 { take() } else { Err(error) }
+            }
+            taken => taken,
+        }
     }
 
     fn let_in(&self, repository: &Repository, id: UploadId, record: &UploadRecord) -> Result<()> {
@@ -255,13 +259,7 @@ impl Taken {
 
     /// Makes room for `bytes` in all, in limits and quotas, before they come.
     pub(super) fn grow(&self, bytes: u64) -> Result<()> {
-        match self.grow_now(bytes) {
-            // What nobody will finish has no claim to it.
-            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
-                if self.core().expire_uploads()? > 0 { self.grow_now(bytes) } else { Err(error) }
-            }
-            grown => grown,
-        }
+        self.core().or_expire(|| self.grow_now(bytes))
     }
 
     fn grow_now(&self, bytes: u64) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::blobs::Expected;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
+use crate::store::rebuild::chain;
 use crate::store::tests::artifact::Artifact;
 use crate::store::tests::plain::{Plain, names_are_hashes};
 use crate::store::tests::state::{State, check_files, difference, events_agree, state, state_and_hurt};
@@ -93,7 +94,7 @@ impl Promises {
     fn state(&self, store: &Store) -> Outcome<State> {
         let (foreign, except) = (self.foreign(), self.except());
         let (found, hurt) =
-            state_and_hurt(store).map_err(|error| format!("cannot be read: {}", words(&error)))?;
+            state_and_hurt(store).map_err(|error| format!("cannot be read: {}", chain(&error)))?;
         let (old, new) = (Self::state_of(self.before.as_ref()), Self::state_of(self.under_way.as_ref()));
         // Of what another tool was doing any part may be there, but nothing else may be touched.
         let partly = || {
@@ -109,14 +110,14 @@ impl Promises {
         if let Some((_, error)) =
             hurt.iter().find(|(digest, _)| !except.contains(&digest.encoded().to_string()))
         {
-            return Err(format!("cannot be read: {}", words(error)));
+            return Err(format!("cannot be read: {}", chain(error)));
         }
         if !hurt.is_empty() {
             // Reading the bytes is how damage is found that a cut made nobody remember.
             self.verify(store, false)?;
             let source = store.root().with_file_name(SOURCE);
-            mend(store, &source).map_err(|error| format!("cannot be repaired: {}", words(&error)))?;
-            let mended = state(store).map_err(|error| format!("is not repaired: {}", words(&error)))?;
+            mend(store, &source).map_err(|error| format!("cannot be repaired: {}", chain(&error)))?;
+            let mended = state(store).map_err(|error| format!("is not repaired: {}", chain(&error)))?;
             if mended != found {
                 return Err(format!("the repair changed: {}", difference(&found, &mended)));
             }
@@ -126,7 +127,7 @@ impl Promises {
 
     fn verify(&self, store: &Store, sound: bool) -> Outcome {
         let report = store.verify().read_data(true).index(true).run();
-        let report = report.map_err(|error| format!("cannot be verified: {}", words(&error)))?;
+        let report = report.map_err(|error| format!("cannot be verified: {}", chain(&error)))?;
         if sound && self.except().is_empty() && !report.is_sound() {
             return Err(format!("is not sound: {:?}", report.findings));
         }
@@ -153,18 +154,18 @@ impl Promises {
         events_agree(&store, !anew)?;
         self.verify(&store, true)?;
         if rebuild {
-            store.close().map_err(|error| format!("cannot be closed: {}", words(&error)))?;
+            store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
             store = rebuilt(root)?;
-            let again = state(&store).map_err(|error| format!("cannot be read: {}", words(&error)))?;
+            let again = state(&store).map_err(|error| format!("cannot be read: {}", chain(&error)))?;
             // Sessions do not come back.
             found.retain(|fact| !fact.contains(" upload "));
             if again != found {
                 return Err(format!("the rebuild changed: {}", difference(&found, &again)));
             }
         }
-        push_again(&store, &found).map_err(|error| format!("cannot be written: {}", words(&error)))?;
-        found = state(&store).map_err(|error| format!("cannot be read again: {}", words(&error)))?;
-        store.close().map_err(|error| format!("cannot be closed: {}", words(&error)))?;
+        push_again(&store, &found).map_err(|error| format!("cannot be written: {}", chain(&error)))?;
+        found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
+        store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
         names_are_hashes(root, &except)?;
         if except.is_empty() {
             return check_files(root, Some(&found), &except);
@@ -185,7 +186,7 @@ impl Promises {
             if !path.file_name().unwrap().to_string_lossy().starts_with(CHECKPOINT) {
                 continue;
             }
-            let wrong = |error| format!("{}: {}", path.display(), words(&error));
+            let wrong = |error| format!("{}: {}", path.display(), chain(&error));
             let store = options().open(&path).map_err(wrong)?;
             let report = store.verify().index(true).read_data(true).run().map_err(wrong)?;
             if !report.is_sound() {
@@ -202,14 +203,14 @@ impl Promises {
     fn open(&self, root: &Path) -> Outcome<Store> {
         match options().open(root) {
             Err(error) if error.kind() == ErrorKind::NotFound && self.before.is_none() => {
-                options().create(root).map_err(|error| format!("cannot be created: {}", words(&error)))
+                options().create(root).map_err(|error| format!("cannot be created: {}", chain(&error)))
             }
             Err(error)
                 if error.kind() == ErrorKind::Corrupt && ["rebuild", "heal"].contains(&self.kind()) =>
             {
                 rebuilt(root)
             }
-            other => other.map_err(|error| format!("cannot be opened: {}", words(&error))),
+            other => other.map_err(|error| format!("cannot be opened: {}", chain(&error))),
         }
     }
 
@@ -224,27 +225,27 @@ impl Promises {
         let mut found = self.state(&store)?;
         promise("recovered", &found);
         // One commit each: between two promises there is nothing but what was before and what is after.
-        push_new(&store, &found).map_err(|error| format!("cannot be written: {}", words(&error)))?;
-        found = state(&store).map_err(|error| format!("cannot be read again: {}", words(&error)))?;
+        push_new(&store, &found).map_err(|error| format!("cannot be written: {}", chain(&error)))?;
+        found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
         promise("pushed", &found);
-        finish_uploads(&store).map_err(|error| format!("cannot be uploaded: {}", words(&error)))?;
-        found = state(&store).map_err(|error| format!("cannot be read again: {}", words(&error)))?;
+        finish_uploads(&store).map_err(|error| format!("cannot be uploaded: {}", chain(&error)))?;
+        found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
         promise("uploaded", &found);
-        store.close().map_err(|error| format!("cannot be closed: {}", words(&error)))?;
+        store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
         for kind in ["rebuild", "heal"] {
             let store = if kind == "heal" {
                 fs::write(root.join(".orlop/metadata/CURRENT"), "garbage").unwrap();
                 let healed = options().on_damage(OnDamage::Rebuild).open(root);
-                healed.map_err(|error| format!("cannot be healed: {}", words(&error)))?
+                healed.map_err(|error| format!("cannot be healed: {}", chain(&error)))?
             } else {
                 rebuilt(root)?
             };
-            let again = state(&store).map_err(|error| format!("cannot be read: {}", words(&error)))?;
+            let again = state(&store).map_err(|error| format!("cannot be read: {}", chain(&error)))?;
             if again != found {
                 return Err(format!("the rebuild changed: {}", difference(&found, &again)));
             }
             promise(kind, &again);
-            store.close().map_err(|error| format!("cannot be closed: {}", words(&error)))?;
+            store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
         }
         Ok(())
     }
@@ -256,8 +257,8 @@ fn names_of<'a>(line: Option<&'a Value>, key: &str) -> impl Iterator<Item = Stri
 }
 
 fn rebuilt(root: &Path) -> Outcome<Store> {
-    options().rebuild(root).map_err(|error| format!("cannot be rebuilt: {}", words(&error)))?;
-    options().open(root).map_err(|error| format!("cannot be opened: {}", words(&error)))
+    options().rebuild(root).map_err(|error| format!("cannot be rebuilt: {}", chain(&error)))?;
+    options().open(root).map_err(|error| format!("cannot be opened: {}", chain(&error)))
 }
 
 /// Something new, something that is there already, and the rest of what was being uploaded.
@@ -287,15 +288,4 @@ fn finish_uploads(store: &Store) -> crate::error::Result<()> {
         upload.finish(&Expected::default())?;
     }
     Ok(())
-}
-
-fn words(error: &crate::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
