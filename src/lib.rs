@@ -13,6 +13,8 @@ pub mod digest;
 mod error;
 mod metadata;
 pub mod oci;
+#[cfg(feature = "server")]
+pub mod server;
 mod store;
 mod sys;
 pub mod transfer;

@@ -30,6 +30,12 @@ const FLOORS: &[(&str, u8)] = &[
     ("server", 7),
 ];
 
+/// Floors that use the public API alone, by its names in the crate root: what an embedding program could use as well.
+const PUBLIC_ONLY: &[&str] = &["server"];
+
+/// Modules of the crate root that are public.
+const PUBLIC: &[&str] = &["digest", "oci", "transfer"];
+
 /// Words of code that only some places may name. A place is a prefix of the path below the package.
 const CONFINED: &[(&str, &[&str])] = &[
     ("rocksdb", &["src/metadata/"]),
@@ -156,6 +162,11 @@ fn check_floors(path: &str, tokens: &[Token], find: &mut impl FnMut(Rule, usize,
     for (line, target) in crate_paths(&module, tokens) {
         match floor_of(&target) {
             _ if target == own => {}
+            found if PUBLIC_ONLY.contains(&own) => {
+                if found.is_some() && !PUBLIC.contains(&&*target) {
+                    find(Rule::Floor, line, format!("{own} uses {target}, which is not public"));
+                }
+            }
             Some(other) if other < floor => {}
             Some(_) => find(Rule::Floor, line, format!("{own} uses {target}, which is no lower floor")),
             None => find(Rule::Floor, line, format!("{own} uses the crate root, name={target}")),
@@ -577,6 +588,7 @@ fn a_file_uses_lower_floors_and_its_own_folder() {
         ("src/bin/orlop/main.rs", "use crate::output; use orlop::Store;"),
         ("src/lib.rs", "pub use crate::store::Store;"),
         ("src/store/a.rs", "pub(crate) fn f() {} pub(super) fn g() {}"),
+        ("src/server/a.rs", "use crate::{Digest, oci::Tag}; use super::b::C; use crate::server::d::E;"),
     ];
     for (path, text) in good {
         assert_eq!(broken(path, text), [], "{path}: {text}");
@@ -595,6 +607,8 @@ fn a_file_uses_lower_floors_and_its_own_folder() {
         ("src/store/a.rs", "use crate::Digest;"),
         ("src/store/a.rs", "use crate::error::{Error, Result}; use crate::server::Policy;"),
         ("src/transfer/a.rs", "use crate::dedup::units;"),
+        ("src/server/a.rs", "use crate::store::Store;"),
+        ("src/server/a.rs", "use crate::error::Error;"),
         ("src/stray.rs", "fn f() {}"),
     ];
     for (path, text) in bad {

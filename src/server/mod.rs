@@ -1,0 +1,29 @@
+//! An OCI registry on stores: the distribution-spec (1.1.1 and what has come since), and the referrers API of ORAS.
+//!
+//! [`Registry`] is a [`tower_service::Service`] over the types of the crate `http`, so it serves below whatever speaks HTTP; who
+//! may do what is up to a [`Policy`]. It uses nothing of a store but its public API.
+//!
+//! Needs the threads of a tokio runtime around it: what may wait for a disk is done on a bounded number of blocking ones.
+
+mod body;
+mod error;
+mod incoming;
+mod lists;
+mod manifests;
+mod mount;
+mod names;
+mod policy;
+mod pool;
+mod pull;
+mod query;
+mod referrers;
+mod registry;
+mod respond;
+mod route;
+mod stream;
+mod uploads;
+
+pub use self::body::Body;
+pub use self::names::Layout;
+pub use self::policy::{Action, Denial, Grant, Open, Policy, Verb};
+pub use self::registry::{Limits, Registry};

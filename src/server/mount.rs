@@ -1,0 +1,1 @@
+//! Taking over content that another repository holds.

@@ -1,0 +1,262 @@
+//! The service: from a request to who answers it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+
+use super::body::Body;
+use super::error::{Code, Outcome, Refusal};
+use super::incoming::Incoming;
+use super::names::{Layout, Names};
+use super::policy::{Action, Grant, Open, Policy, Verb};
+use super::pool::Pool;
+use super::query::decode;
+use super::respond::{API_VERSION, json};
+use super::route::Route;
+use crate::oci::RepositoryName;
+use crate::{ErrorKind, Repository, Store};
+
+/// Bounds of a registry, beside those of its stores.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Threads that may wait for a disk while they read. 32 by default.
+    pub readers: usize,
+    /// Threads that may wait for a disk while they write. 32 by default.
+    pub writers: usize,
+    /// Requests that may wait for either; beyond it they are refused with 429. 1,024 by default.
+    pub waiting: usize,
+    /// Entries on a page of tags, repositories or referrers, whatever the client asks for. 1,000 by default.
+    pub page: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { readers: 32, writers: 32, waiting: 1024, page: 1000 }
+    }
+}
+
+/// An OCI registry, as a [`tower_service::Service`] over the types of the crate `http`: cheap to clone, each clone the same one.
+///
+/// It never fails: whatever goes wrong is an answer, as the distribution-spec has them. It answers below `/v2/` and nowhere else.
+pub struct Registry<P = Open> {
+    inner: Arc<Inner<P>>,
+}
+
+pub(super) struct Inner<P> {
+    names: Names,
+    pub(super) policy: P,
+    pub(super) limits: Limits,
+    read_only: bool,
+    pub(super) readers: Pool,
+    pub(super) writers: Pool,
+}
+
+/// One request for one repository, granted.
+pub(super) struct Exchange<'a, P> {
+    pub(super) inner: &'a Inner<P>,
+    pub(super) parts: &'a Parts,
+    /// The repository by the name in the request.
+    pub(super) name: &'a RepositoryName,
+    pub(super) repository: Repository,
+    pub(super) grant: Grant,
+}
+
+impl Registry<Open> {
+    /// A registry that lets everybody do everything.
+    #[must_use]
+    pub fn open(store: Store) -> Self {
+        Self::new([Layout::new(store)], Open)
+    }
+}
+
+impl<P: Policy> Registry<P> {
+    /// A registry of these stores.
+    pub fn new(layouts: impl IntoIterator<Item = Layout>, policy: P) -> Self {
+        Self::with_limits(layouts, policy, Limits::default(), false)
+    }
+
+    /// The same with bounds of its own; one that is read-only refuses whatever writes, with 405.
+    pub fn with_limits(
+        layouts: impl IntoIterator<Item = Layout>,
+        policy: P,
+        limits: Limits,
+        read_only: bool,
+    ) -> Self {
+        let inner = Inner {
+            names: Names::new(layouts.into_iter().collect()),
+            policy,
+            limits,
+            read_only,
+            readers: Pool::new(limits.readers, limits.waiting),
+            writers: Pool::new(limits.writers, limits.waiting),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+impl<P> Clone for Registry<P> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<P> fmt::Debug for Registry<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("names", &self.inner.names).finish_non_exhaustive()
+    }
+}
+
+impl<P, B> tower_service::Service<Request<B>> for Registry<P>
+where
+    P: Policy,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let answer = inner.answer(&parts, Incoming::new(body)).await;
+            let mut response = answer.unwrap_or_else(Refusal::into_response);
+            response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+            Ok(response)
+        })
+    }
+}
+
+impl<P: Policy> Inner<P> {
+    async fn answer(&self, parts: &Parts, body: Incoming) -> Outcome {
+        let path = decode(parts.uri.path(), false)
+            .ok_or_else(|| Refusal::bad_request(Code::NameInvalid, "the path is not UTF-8"))?;
+        let Some(route) = Route::of(&path) else {
+            return Err(Refusal::not_found(Code::Unsupported, "no such endpoint"));
+        };
+        let verb = verb(&route, &parts.method)?;
+        let Some(name) = route.name() else {
+            let action = Action::new(verb, None);
+            let grant = self.policy.decide(parts, &action).await?;
+            return match route {
+                Route::Catalog => self.catalog(parts, &grant).await,
+                Route::Extensions { .. } => Ok(self.extensions(None)),
+                _ => Ok(base()),
+            };
+        };
+        let name: RepositoryName = name
+            .parse()
+            .map_err(|error: crate::Error| Refusal::bad_request(Code::NameInvalid, error.to_string()))?;
+        let grant = self.policy.decide(parts, &Action::new(verb, Some(&name))).await?;
+        if self.read_only && matches!(verb, Verb::Push | Verb::Delete) {
+            return Err(not_allowed(&route, "the registry is read-only"));
+        }
+        let Some(repository) = self.names.find(&name) else {
+            return Err(Refusal::not_found(Code::NameUnknown, "repository name not known to registry"));
+        };
+        let exchange = Exchange { inner: self, parts, name: &name, repository, grant };
+        exchange.dispatch(route, body).await
+    }
+
+    /// A repository by the name that requests have for it.
+    pub(super) fn repository(&self, name: &RepositoryName) -> Option<Repository> {
+        self.names.find(name)
+    }
+}
+
+impl<P: Policy> Exchange<'_, P> {
+    async fn dispatch(self, route: Route<'_>, body: Incoming) -> Outcome {
+        let method = &self.parts.method;
+        match route {
+            Route::Blob { digest, .. } if *method == Method::DELETE => self.delete_blob(digest).await,
+            Route::Blob { digest, .. } => self.blob(digest).await,
+            Route::Manifest { reference, .. } if *method == Method::PUT => {
+                self.put_manifest(reference, body).await
+            }
+            Route::Manifest { reference, .. } if *method == Method::DELETE => {
+                self.delete_manifest(reference).await
+            }
+            Route::Manifest { reference, .. } => self.manifest(reference).await,
+            Route::Uploads { .. } => self.start_upload(body).await,
+            Route::Upload { id, .. } if *method == Method::PATCH => self.append(id, body).await,
+            Route::Upload { id, .. } if *method == Method::PUT => self.finish_upload(id, body).await,
+            Route::Upload { id, .. } if *method == Method::DELETE => self.cancel_upload(id).await,
+            Route::Upload { id, .. } => self.upload_status(id).await,
+            Route::Tags { .. } => self.tags().await,
+            Route::Referrers { digest, .. } => self.referrers(digest).await,
+            Route::ArtifactReferrers { .. } => self.artifact_referrers().await,
+            Route::Extensions { .. } => Ok(self.inner.extensions(Some(self.name))),
+            Route::Base | Route::Catalog => Ok(base()),
+        }
+    }
+
+    /// Asks the repository something, without waiting for a disk if the answer is in memory.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        missing: Code,
+        ask: impl Fn(&Repository) -> crate::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let repository = self.repository.clone();
+        let found = self.inner.readers.run(move || ask(&repository)).await?;
+        found.map_err(|error| Refusal::of(error, missing, Code::Unsupported))
+    }
+}
+
+/// What a request is about to do, or that its endpoint knows no such method.
+fn verb(route: &Route<'_>, method: &Method) -> Result<Verb, Refusal> {
+    let reads = method == Method::GET || method == Method::HEAD;
+    let verb = match route {
+        Route::Base | Route::Extensions { name: None } if reads => Verb::Ping,
+        Route::Catalog if reads => Verb::Catalog,
+        Route::Blob { .. } | Route::Manifest { .. } if reads => Verb::Pull,
+        Route::Tags { .. } | Route::Referrers { .. } if reads => Verb::Pull,
+        Route::ArtifactReferrers { .. } | Route::Extensions { .. } if reads => Verb::Pull,
+        Route::Blob { .. } | Route::Manifest { .. } if method == Method::DELETE => Verb::Delete,
+        Route::Manifest { .. } if method == Method::PUT => Verb::Push,
+        Route::Uploads { .. } if method == Method::POST => Verb::Push,
+        Route::Upload { .. } if reads || [Method::PATCH, Method::PUT, Method::DELETE].contains(method) => {
+            Verb::Push
+        }
+        _ => return Err(not_allowed(route, "the endpoint has no such method")),
+    };
+    Ok(verb)
+}
+
+fn not_allowed(route: &Route<'_>, why: &str) -> Refusal {
+    let methods = match route {
+        Route::Base | Route::Catalog | Route::Extensions { .. } => "GET, HEAD",
+        Route::Tags { .. } | Route::Referrers { .. } | Route::ArtifactReferrers { .. } => "GET, HEAD",
+        Route::Blob { .. } => "GET, HEAD, DELETE",
+        Route::Manifest { .. } => "GET, HEAD, PUT, DELETE",
+        Route::Uploads { .. } => "POST",
+        Route::Upload { .. } => "GET, PATCH, PUT, DELETE",
+    };
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, why)
+        .with_header(header::ALLOW, HeaderValue::from_static(methods))
+}
+
+/// The answer of `/v2/`.
+fn base() -> Response<Body> {
+    json("application/json", &std::collections::BTreeMap::<&str, &str>::new())
+}
+
+/// Whether an error only says that somebody has to wait for a disk.
+#[expect(dead_code, reason = "asked once handles that do not wait are there")]
+fn would_wait(kind: ErrorKind) -> bool {
+    let _ = kind;
+    false
+}

@@ -1,0 +1,44 @@
+//! Answers, and the headers that they share.
+
+use std::fmt::Display;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::body::Body;
+use crate::Digest;
+
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+pub(super) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub(super) const TAG: HeaderName = HeaderName::from_static("oci-tag");
+pub(super) const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub(super) const ORAS_VERSION: HeaderName = HeaderName::from_static("oras-api-version");
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer of JSON, under its media type.
+pub(super) fn json(media_type: &'static str, document: &impl serde::Serialize) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_vec(document).unwrap_or_default()));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// Sets a header to what is known to be plain text: a digest, a number, a name by the grammar of the spec.
+pub(super) fn set(response: &mut Response<Body>, name: HeaderName, value: impl Display) {
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// Says which content the answer is about.
+pub(super) fn set_digest(response: &mut Response<Body>, digest: &Digest) {
+    set(response, CONTENT_DIGEST, digest);
+}

@@ -1,0 +1,6 @@
+//! The registry by its protocol, in process: requests go into the service as a server would hand them over.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod base;
+mod support;
