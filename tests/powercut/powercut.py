@@ -27,9 +27,11 @@ Points are spread evenly over the whole run. The same seed gives the same worklo
 background writes is the kernel's, so the disks of two runs differ. The last line of a run says what was done.
 
 Needs Linux, root, qemu-storage-daemon (Debian: qemu-utils, in bookworm qemu-system-common), mkfs.ext4, mkfs.xfs and
-mkfs.btrfs (e2fsprogs, xfsprogs, btrfs-progs), /dev/fuse, loop devices and up to 1.5 GiB of /dev/shm. Where something
-is missing it says `power cuts: not run here, because ...` and ends with 0, or with 3 when `--required` is given.
-Otherwise it ends with 0 when every point was good (with `--without`: when the missing step was noticed), else with 1.
+mkfs.btrfs (e2fsprogs, xfsprogs, btrfs-progs), /dev/fuse, loop devices and up to 1.5 GiB of /dev/shm. Where that cannot
+be had it says `power cuts: not run on ext4 here, because ...` and ends with 0; with `--required` it ends with 3 when the machine
+would allow it and only tools are missing.
+Otherwise it ends with 0 when every point was good (with `--without`: when the missing step was noticed, by the kind of failure
+that STEPS says), else with 1.
 """
 
 import argparse
@@ -37,6 +39,7 @@ import json
 import mmap
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -44,80 +47,46 @@ import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-CHECKOUT = os.path.dirname(os.path.dirname(HERE))
+# Nothing stays behind in the checkout.
+sys.dont_write_bytecode = True
+from machine import FILESYSTEMS, build, lacking, refused, run
+
 PROGRAM = "store::tests::powercut::"
-MIB = 1 << 20
-STEPS = ["file-sync", "document-sync", "filesystem-sync", "directory-sync", "log-sync", "journal-order", "pending", "base",
-         "condemned", "publish-first"]
 
+# What the words of a failure say that went wrong: the first that fits.
+KINDS = [
+    ("bytes", "is not what it is called"),
+    ("torn", "is torn"),
+    ("dangling", "dangling "),
+    ("undone", "was undone by an older index.json"),
+    ("reported", "the open reports "),
+    ("lost", r"(^|: )lost \["),
+    ("unreadable", "cannot be read"),
+    ("unopened", "cannot be opened"),
+    ("unsound", "is not sound"),
+    ("usage", "^(usage|limits) "),
+    ("leases", "^leases "),
+]
 
-class Filesystem:
-    """How one kind of filesystem is made and mounted. Sizes in MiB; the disk ends with room for the marks."""
-
-    def __init__(self, name, size, make, options="noatime", alone=False):
-        self.name, self.size, self.make, self.options = name, size, make, options
-        # Two copies of one btrfs cannot be mounted side by side.
-        self.alone = alone
-
-    @property
-    def disk_size(self):
-        return (self.size + 4) * MIB
-
-    @property
-    def mark_at(self):
-        return self.disk_size - 512
-
-    def format(self, device):
-        run([part.format(device=device, size=self.size, blocks=self.size * 256) for part in self.make])
-
-
-FILESYSTEMS = {
-    "ext4": Filesystem("ext4", 96, ["mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-b", "4096", "{device}", "{blocks}"]),
-    "xfs": Filesystem("xfs", 304, ["mkfs.xfs", "-q", "-f", "-K", "-d", "size={size}m", "{device}"], "noatime,nouuid"),
-    "btrfs": Filesystem("btrfs", 192, ["mkfs.btrfs", "-q", "-f", "-K", "-b", "{size}m", "{device}"], alone=True),
+# Steps of the protocol, and what goes wrong without them: anything else is another defect.
+STEPS = {
+    "file-sync": ["bytes"],
+    "document-sync": ["torn"],
+    "filesystem-sync": ["bytes"],
+    "directory-sync": ["dangling", "unreadable"],
+    "log-sync": ["lost"],
+    "journal-order": ["dangling", "unreadable"],
+    "pending": ["reported"],
+    "base": ["undone"],
+    "condemned": ["dangling", "unreadable"],
+    "publish-first": ["dangling"],
 }
 
 
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
-    return done.stdout
-
-
-def in_kernel(name):
-    def known():
-        with open("/proc/filesystems") as lines:
-            return name in {line.split()[-1] for line in lines}
-
-    if not known() and shutil.which("modprobe"):
-        subprocess.run(["modprobe", "-q", name], check=False)
-    return known()
-
-
-def missing(filesystems):
-    """Why this machine cannot run them, or nothing."""
-    if sys.platform != "linux":
-        return "this is not Linux"
-    if os.geteuid() != 0:
-        return "it needs root"
-    tools = ["qemu-storage-daemon", "losetup", "mount", "umount"] + [FILESYSTEMS[name].make[0] for name in filesystems]
-    absent = [tool for tool in tools if shutil.which(tool) is None]
-    if absent:
-        return "tools are missing: " + ", ".join(sorted(set(absent)))
-    if not os.path.exists("/dev/fuse"):
-        return "there is no /dev/fuse"
-    try:
-        run(["losetup", "-f"])
-    except RuntimeError as error:
-        return f"there are no loop devices ({error})"
-    absent = [name for name in list(filesystems) + ["fuse"] if not in_kernel(name)]
-    if absent:
-        return "the kernel has no " + ", ".join(absent)
-    if not os.path.isdir("/dev/shm") or shutil.disk_usage("/dev/shm").free < 1536 * MIB:
-        return "there is too little of /dev/shm"
-    return None
+def kind_of(why):
+    """What went wrong, by the words of a check or a workload."""
+    words = re.sub(r"^after \S+ in \S+: ", "", why)
+    return next((kind for kind, sign in KINDS if re.search(sign, words, re.MULTILINE)), "other")
 
 
 class Disk:
@@ -424,7 +393,8 @@ def replay(directory, filesystem, binary, log, promises, options, stop_at, image
 
 
 def one(binary, name, options, without=None, stop_at=0):
-    """One run: a workload and its cuts. Answers whether it was as it should be, and a line about it."""
+    """One run: a workload and its cuts. Answers how it was, and a line about it: `good`, `hidden` where a step that was left
+    out was not noticed, or what is wrong."""
     filesystem = FILESYSTEMS[name]
     start = time.monotonic()
     directory = tempfile.mkdtemp(prefix="orlop-powercut-", dir="/dev/shm")
@@ -456,9 +426,14 @@ def one(binary, name, options, without=None, stop_at=0):
     line = (f"fs={name} without={without or 'nothing'} seed={options.seed} acknowledged={len(promises)} events={total} "
             f"points={points} bad={len(wrong)} prefix={kinds['prefix']} subset={kinds['subset']} "
             f"workload={'failed' if failed else 'ok'} seconds={time.monotonic() - start:.0f}")
-    caught = bool(wrong) or failed is not None
-    good = caught if without else not caught and points > 0
-    return good, line
+    found = {kind_of(point["why"]) for point in wrong} | ({kind_of(failed)} if failed is not None else set())
+    if not without:
+        return ("good" if not found and points > 0 else "WRONG"), line
+    if not found:
+        return "hidden", line
+    line += f" seen={','.join(sorted(found))}"
+    other = found - set(STEPS[without])
+    return (f"WRONG, it must be {' or '.join(STEPS[without])}" if other else "good"), line
 
 
 def compound(binary, name, options):
@@ -519,17 +494,6 @@ def again(place, filesystem, binary, promises, options):
     return replay(place, filesystem, binary, disk.log, promises, options, 0, image)
 
 
-def build():
-    """The unit test binary of the library."""
-    command = ["cargo", "test", "--release", "--locked", "--features", "cli", "--lib", "--no-run", "--message-format=json"]
-    out = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    for line in out.stdout.splitlines():
-        message = json.loads(line) if line.startswith("{") else {}
-        if message.get("executable") and "lib" in message.get("target", {}).get("kind", []):
-            return message["executable"]
-    sys.exit("error: the test binary of the library cannot be built")
-
-
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fs", choices=FILESYSTEMS, action="append", help="default: all of them")
@@ -542,7 +506,7 @@ def arguments():
     parser.add_argument("--controls", action="store_true", help="every step in turn, in a table")
     parser.add_argument("--compound", type=int, default=0, help="recover from so many cuts, under further cuts")
     parser.add_argument("--slice", action="store_true", help="the short run of CI, with two controls")
-    parser.add_argument("--required", action="store_true", help="fail where it cannot run")
+    parser.add_argument("--required", action="store_true", help="fail where nothing but tools are missing")
     parser.add_argument("--binary", help="the unit test binary of the library; built when not given")
     parser.add_argument("--show", type=int, default=5, help="bad points that are shown")
     parser.add_argument("--keep", action="store_true", help="keep the recorded disk")
@@ -552,35 +516,43 @@ def arguments():
 def main():
     options = arguments()
     filesystems = options.fs or list(FILESYSTEMS)
-    # One that is missing here does not keep the others from being run.
-    lacking = {name: why for name in filesystems if (why := missing([name]))}
-    for name, why in lacking.items():
-        print(f"power cuts: not run on {name} here, because {why}")
-    if lacking and (options.required or len(lacking) == len(filesystems)):
-        return 3 if options.required else 0
-    filesystems = [name for name in filesystems if name not in lacking]
+    # One that cannot be had here does not keep the others from being run.
+    left_out = {}
+    for name in filesystems:
+        why = refused([name], 1536, ["fuse"])
+        absent = why is None and lacking([name], ["qemu-storage-daemon"])
+        if why or absent:
+            left_out[name] = why or absent
+            print(f"power cuts: not run on {name} here, because {why or absent}", flush=True)
+        if absent and options.required:
+            return 3
+    filesystems = [name for name in filesystems if name not in left_out]
+    if not filesystems:
+        return 0
     binary = options.binary or build()
     good = True
 
     def go(name, without=None, stop_at=0, points=None, steps=None, must=True):
         nonlocal good
-        if name in lacking:
+        if name in left_out:
             return
         settings = argparse.Namespace(**vars(options))
         settings.points, settings.steps = points or options.points, steps or options.steps
         if without:
             settings.show = min(1, options.show)
-        fine, line = one(binary, name, settings, without, stop_at)
-        good = good and (fine or not must)
-        print(f"power cuts: {line}{'' if fine else ', which is WRONG' if must else ', hidden by this filesystem'}", flush=True)
+        how, line = one(binary, name, settings, without, stop_at)
+        if how == "hidden" and must:
+            how = "WRONG, nothing was noticed"
+        good = good and how in ("good", "hidden")
+        print(f"power cuts: {line}{'' if how == 'good' else f', {how}'}", flush=True)
 
     def go_on(name, **few):
         nonlocal good
-        if name in lacking:
+        if name in left_out:
             return
         fine, line = compound(binary, name, argparse.Namespace(**dict(vars(options), **few)))
         good = good and fine
-        print(f"power cuts: {line}{'' if fine else ', which is WRONG'}", flush=True)
+        print(f"power cuts: {line}{'' if fine else ', WRONG'}", flush=True)
 
     if options.slice:
         go("ext4", points=160, steps=60)

@@ -6,6 +6,7 @@
 //! which nothing is promised before that: another tool wrote them, or damaged them.
 
 mod check;
+mod limits;
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,11 +17,9 @@ use serde_json::{Value, json};
 
 use super::artifact::{Artifact, noise};
 use super::state::{State, difference, state};
-use crate::blobs::{Expected, Sharing};
+use crate::blobs::Sharing;
 use crate::digest::{Algorithm, Digest};
-use crate::store::{
-    EventLimits, Expect, Flaw, Limits, OnDamage, Options, Publish, Repository, Store, Upload, UploadOptions,
-};
+use crate::store::{EventLimits, Expect, Flaw, Limits, OnDamage, Options, Publish, Repository, Store};
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
@@ -39,6 +38,9 @@ const STEPS: [(&str, Call); 10] = [
 
 /// The name of the layout beside the store that has what it was damaged in.
 const SOURCE: &str = "source";
+
+/// Operations that change nothing of what the store shows.
+const UNCHANGED: [&str; 7] = ["flush", "reopen", "rebuild", "close", "repair", "checkpoint", "refused"];
 
 /// What the names of checkpoints begin with, beside the store.
 const CHECKPOINT: &str = "checkpoint-";
@@ -75,6 +77,7 @@ fn workload() {
         images: Vec::new(),
         last: State::new(),
         checkpoints: Vec::new(),
+        leased: Vec::new(),
         rebuilt: false,
     };
     writeln!(io::stdout()).unwrap();
@@ -104,6 +107,8 @@ struct Workload {
     last: State,
     /// The checkpoints that there must be.
     checkpoints: Vec<String>,
+    /// What nothing but a lease keeps.
+    leased: Vec<Digest>,
     /// Whether the feed of events began later than the store.
     rebuilt: bool,
 }
@@ -128,12 +133,12 @@ impl Workload {
             found = state(self.store());
         }
         let state = found.unwrap();
-        if ["flush", "reopen", "rebuild", "close", "repair", "checkpoint"].contains(&kind) {
+        if UNCHANGED.contains(&kind) {
             assert!(state == self.last, "{kind} changed the state: {}", difference(&self.last, &state));
         }
         say(&json!({
             "step": self.step, "kind": kind, "state": state, "foreign": foreign, "checkpoints": self.checkpoints,
-            "rebuilt": self.rebuilt,
+            "leased": self.leased.iter().map(ToString::to_string).collect::<Vec<_>>(), "rebuilt": self.rebuilt,
         }));
         self.last = state;
     }
@@ -153,12 +158,16 @@ impl Workload {
             }
             3 => self.push("large", &[50_000, 120_000, 400]),
             5 => self.push("many", &[33_000; 7]),
+            16 if self.step % 40 == 16 => self.release(),
             6 | 16 => self.attach(),
             7 => self.move_tag(),
             8 => self.edit_while_open(),
             10 => self.push("full", &[30_000; 12]),
             11 => self.loose(),
-            12 => self.remove_tag(),
+            12 => {
+                self.limit();
+                self.remove_tag();
+            }
             13 => {
                 self.remove_manifest();
                 self.collect();
@@ -234,40 +243,6 @@ impl Workload {
         }
         batch.commit().unwrap();
         self.acknowledge("loose", &[]);
-    }
-
-    /// The session that is under way.
-    fn upload(&self) -> Upload {
-        let found = self.store().uploads(None, 2).unwrap().items;
-        assert_eq!(found.len(), 1);
-        self.repository("uploads").upload(&found[0].id).unwrap().unwrap()
-    }
-
-    fn start_upload(&mut self) {
-        drop(self.repository("uploads").start_upload(&UploadOptions::new()).unwrap());
-        self.acknowledge("upload-start", &[]);
-    }
-
-    fn save_upload(&mut self) {
-        let mut upload = self.upload();
-        let offset = upload.offset();
-        upload.append(offset, noise(&self.seed(), 30_000 + self.step)).unwrap();
-        upload.save().unwrap();
-        upload.append(upload.offset(), "not saved").unwrap();
-        drop(upload);
-        self.acknowledge("upload-save", &[]);
-    }
-
-    /// Finished or cancelled in turn; an odd size, so that blocks are shared by what comes before and after a save.
-    fn end_upload(&mut self) {
-        let mut upload = self.upload();
-        if self.step % 40 == 15 {
-            upload.append(upload.offset(), noise(&self.seed(), 4_321)).unwrap();
-            upload.finish(&Expected::default()).unwrap();
-        } else {
-            upload.cancel().unwrap();
-        }
-        self.acknowledge("upload-end", &[]);
     }
 
     fn delete_repository(&mut self) {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::limits::{finish_uploads, leases_hold, limits_hold, release};
 use super::{CHECKPOINT, SOURCE, mend, options, say, variable};
-use crate::blobs::Expected;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
@@ -72,6 +72,14 @@ impl Promises {
     fn except(&self) -> BTreeSet<String> {
         let lines = [self.before.as_ref(), self.under_way.as_ref()];
         lines.into_iter().flat_map(|line| names_of(line, "kept")).chain(self.foreign()).collect()
+    }
+
+    /// What a lease keeps whatever became of the operation that was under way.
+    fn leased(&self) -> Vec<Digest> {
+        let kept: BTreeSet<String> = names_of(self.under_way.as_ref(), "leased").collect();
+        let digests = names_of(self.before.as_ref(), "leased");
+        let digests = digests.filter(|digest| self.under_way.is_none() || kept.contains(digest));
+        digests.map(|digest| digest.parse().unwrap()).collect()
     }
 
     fn kind(&self) -> &str {
@@ -152,19 +160,24 @@ impl Promises {
         let anew =
             rebuilt_before(&self.before) || rebuilt_before(&self.under_way) || store.open_report().copied;
         events_agree(&store, !anew)?;
+        limits_hold(&store)?;
         self.verify(&store, true)?;
         if rebuild {
             store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
             store = rebuilt(root)?;
             let again = state(&store).map_err(|error| format!("cannot be read: {}", chain(&error)))?;
-            // Sessions do not come back.
-            found.retain(|fact| !fact.contains(" upload "));
+            // Sessions and leases do not come back.
+            found.retain(|fact| !fact.contains(" upload ") && !fact.starts_with("lease "));
             if again != found {
                 return Err(format!("the rebuild changed: {}", difference(&found, &again)));
             }
+            limits_hold(&store)?;
+        } else {
+            leases_hold(&store, &self.leased())?;
         }
         push_again(&store, &found).map_err(|error| format!("cannot be written: {}", chain(&error)))?;
         found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
+        limits_hold(&store)?;
         store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
         names_are_hashes(root, &except)?;
         if except.is_empty() {
@@ -231,6 +244,10 @@ impl Promises {
         finish_uploads(&store).map_err(|error| format!("cannot be uploaded: {}", chain(&error)))?;
         found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
         promise("uploaded", &found);
+        limits_hold(&store)?;
+        release(&store).map_err(|error| format!("leases cannot be released: {}", chain(&error)))?;
+        found = state(&store).map_err(|error| format!("cannot be read again: {}", chain(&error)))?;
+        promise("released", &found);
         store.close().map_err(|error| format!("cannot be closed: {}", chain(&error)))?;
         for kind in ["rebuild", "heal"] {
             let store = if kind == "heal" {
@@ -279,13 +296,4 @@ fn push_new(store: &Store, found: &State) -> crate::error::Result<()> {
         }
     }
     batch.commit().map(drop)
-}
-
-fn finish_uploads(store: &Store) -> crate::error::Result<()> {
-    for upload in store.uploads(None, 10)?.items {
-        let mut upload = store.repository(&upload.repository).upload(&upload.id)?.unwrap();
-        upload.append(upload.offset(), "the rest")?;
-        upload.finish(&Expected::default())?;
-    }
-    Ok(())
 }
