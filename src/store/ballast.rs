@@ -64,9 +64,20 @@ fn size(core: &Core, free: &Free) -> u64 {
     core.options.ballast.min(free.total / SHARE)
 }
 
-/// Gives up the ballast of a store that cannot be opened, whoever made it. Answers whether there was one.
+/// Gives up the ballast of a store that cannot be opened, whoever made it. Answers whether there was one; its room is free
+/// then, and seen to be.
 pub(super) fn give_up(private: &Dir) -> bool {
-    private.unlink(FILE).unwrap_or(false)
+    let file = private.open_to_write(FILE).ok().flatten();
+    let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
+    // XFS frees what was unlinked when it comes to it, and what is cut off at once.
+    let cut = file.is_some_and(|file| file.set_len(0).is_ok());
+    let gone = private.unlink(FILE).unwrap_or(false);
+    if cut && gone && sys::free_space(private).is_some_and(|free| free.bytes < size) {
+        // btrfs frees nothing before it commits. Whoever waits for something to be durable learns of a failure by a handle
+        // of his own.
+        let _ = sys::sync_filesystem(private);
+    }
+    gone
 }
 
 #[cfg(test)]
