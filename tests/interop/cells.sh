@@ -1,9 +1,9 @@
 # The rows of the tables in docs/interop.md: what each of them has to show. Sourced behind lib.sh.
 # shellcheck shell=bash
 
-columns=(store plain cp repositories image index sparse)
+columns=(store plain cp checkpoint repositories image index sparse)
 # Those that have the artifact of four files with something attached.
-is_artifact() { [ "$1" = store ] || [ "$1" = plain ] || [ "$1" = cp ]; }
+is_artifact() { case "$1" in store | plain | cp | checkpoint) true ;; *) false ;; esac; }
 # What a tool is to read in each column, and its digest.
 name_in() { if [ "$1" = repositories ]; then echo lib/app:v1; else echo v1; fi; }
 digest_in() { echo "${!1}"; }

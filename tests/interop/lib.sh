@@ -182,7 +182,7 @@ listed() {
 }
 
 # The layouts that orlop writes for the tools to read, one for each column of the table "reads":
-# store, plain, cp, repositories, image, index and sparse. Sets a variable of that name with the digest of what is to be read.
+# store, plain, cp, checkpoint, repositories, image, index and sparse. Sets a variable of that name with the digest of what is to be read.
 made() {
     local directory flag
     files
@@ -201,6 +201,8 @@ made() {
     plain="$(indexed plain v1)"
     orlop cp -r -q oci:store:v1 oci:cp:v1 >/dev/null
     cp="$(indexed cp v1)"
+    orlop checkpoint -q oci:store checkpoint >/dev/null
+    checkpoint="$(indexed checkpoint v1)"
     orlop push -q oci:repositories:v1 small >/dev/null
     orlop push -q oci:repositories:lib/app:v1 LICENSE >/dev/null
     push_image repositories:lib/image:v1
