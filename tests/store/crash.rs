@@ -1,13 +1,15 @@
 //! A process that is killed at any moment, while four threads push, upload, tag, remove, delete and limit: what it acknowledged
 //! is there, and what it did not is there whole or not at all.
 //!
-//! `ORLOP_KILLS` says how many times (60 by default), `ORLOP_KILL_SEED` where the chances begin.
+//! `ORLOP_KILLS` says how many times (60 by default), `ORLOP_KILL_SEED` where the chances begin, `ORLOP_KILL_STEPS` how many steps
+//! each thread does where nobody is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -309,9 +311,15 @@ fn child_that_is_killed() {
     let options = Options::new().publish(Publish::Interval(Duration::from_millis(5))).grace(Duration::ZERO);
     let store = options.open(&root).unwrap();
     let collect = std::env::var_os("ORLOP_TEST_COLLECT").is_some();
+    work(&store, round, seed, collect, usize::MAX);
+}
+
+/// All workers at once, for so many steps, and, beside them if asked for, collections.
+fn work(store: &Store, round: usize, seed: u64, collect: bool, steps: usize) {
+    let done = AtomicUsize::new(0);
     thread::scope(|scope| {
+        let done = &done;
         if collect {
-            let store = &store;
             scope.spawn(move || {
                 for step in 0.. {
                     let newest_only = |_: &RepositoryName, policy: &mut Retention| {
@@ -319,20 +327,50 @@ fn child_that_is_killed() {
                         policy.last_of = vec!["old-*".parse().unwrap()];
                     };
                     store.collector().items(1 + step % 40).retention(newest_only).run().unwrap();
+                    if done.load(Ordering::Relaxed) == WORKERS {
+                        return;
+                    }
                     thread::sleep(Duration::from_millis(2));
                 }
             });
         }
         for worker in 0..WORKERS {
-            let store = &store;
             scope.spawn(move || {
-                for step in 0.. {
+                for step in 0..steps {
                     perform(store, worker, step_of(seed, round, worker, step, collect));
                     writeln!(std::io::stdout(), "\nacknowledged {worker} {step}").unwrap();
                 }
+                done.fetch_add(1, Ordering::Relaxed);
             });
         }
     });
+}
+
+/// The same threads without a kill, so that something that watches them from within the process can.
+#[test]
+fn workers_side_by_side_leave_what_each_of_them_did() {
+    let (steps, seed) = (number("ORLOP_KILL_STEPS", 40), number("ORLOP_KILL_SEED", 1));
+    let steps = usize::try_from(steps).unwrap();
+    // The second of the rounds makes checkpoints.
+    for (round, collect) in [(0, false), (5, false), (0, true)] {
+        let dir = scratch();
+        let publish = Publish::Interval(Duration::from_millis(5));
+        let store = options().publish(publish).grace(Duration::ZERO).create(dir.root()).unwrap();
+        work(&store, round, seed, collect, steps);
+        for worker in 0..WORKERS {
+            let done = (0..steps).map(|step| step_of(seed, round, worker, step, collect));
+            let model = done.fold(Model::default(), |model, step| model.after(worker, step));
+            let found = Model::found(&store, worker);
+            if collect {
+                assert!(fits(&found, &model, worker), "worker {worker} had {model:?}, and has {found:?}");
+            } else {
+                assert_eq!(found, model, "worker {worker}");
+            }
+        }
+        crate::usage::assert_counted(&store);
+        store.close().unwrap();
+        Layout::sound(&dir.root());
+    }
 }
 
 /// Runs the child for a while; answers how many steps each worker was promised.
