@@ -11,7 +11,7 @@ use signal_hook::flag;
 
 use crate::error::{Exit, Failure};
 
-const SIGNALS: [(i32, Exit, &str); 3] = [
+static SIGNALS: [(i32, Exit, &str); 3] = [
     (SIGINT, Exit::Interrupted, "SIGINT"),
     (SIGTERM, Exit::Terminated, "SIGTERM"),
     (SIGHUP, Exit::HungUp, "SIGHUP"),
@@ -20,13 +20,33 @@ const SIGNALS: [(i32, Exit, &str); 3] = [
 /// The signal that came first; zero as long as none has come.
 static CAUGHT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on a first signal is only taken down, for [`caught`] to tell.
+/// From now on a first signal is only taken down, for [`is_caught`] to tell.
 pub(crate) fn defer() {
+    take_down(&SIGNALS);
+}
+
+/// The same for what ends a server: SIGHUP means something else to it. For its first call.
+pub(crate) fn defer_but_hangup() {
+    let (stops, _) = SIGNALS.split_at(2);
+    take_down(stops);
+}
+
+/// Tells by a flag that SIGHUP has come; one that is ignored stays ignored.
+pub(crate) fn on_hangup() -> Arc<AtomicBool> {
+    let came = Arc::new(AtomicBool::new(false));
+    if ignored() >> (SIGHUP - 1) & 1 == 0 {
+        // Where a handler cannot be had, the signal ends the process as it always did.
+        let _ = flag::register(SIGHUP, Arc::clone(&came));
+    }
+    came
+}
+
+fn take_down(signals: &'static [(i32, Exit, &'static str)]) {
     CAUGHT.get_or_init(|| {
         let caught = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
         let ignored = ignored();
-        for (signal, exit, _) in SIGNALS {
+        for &(signal, exit, _) in signals {
             if ignored >> (signal - 1) & 1 == 1 {
                 continue;
             }

@@ -48,6 +48,7 @@ mod repair;
 mod repo;
 mod resolve;
 mod rm;
+mod serve;
 mod session;
 mod source;
 mod tag;
@@ -71,11 +72,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content
 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 /// The verbs by what one wants to do. One that is not listed comes last.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Registry", &["serve"]),
 ];
 
 fn command() -> Command {
@@ -154,6 +156,7 @@ fn ungrouped() -> Command {
             lease::command(),
             usage::command(),
             checkpoint::command(),
+            serve::command(),
             generate::completion_command(),
             generate::man_command(),
         ])
@@ -213,6 +216,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
+        "serve" => serve::run(&serve::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),
         "completion" => generate::completion(matches, command()),

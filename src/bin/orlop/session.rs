@@ -86,13 +86,23 @@ impl WriteArgs {
         output: &Output,
         open: impl Fn(&Options) -> orlop::Result<T>,
     ) -> Result<orlop::Result<T>, Failure> {
+        self.patiently_with(self.options(), output, open)
+    }
+
+    /// The same with options of the caller's.
+    pub(crate) fn patiently_with<T>(
+        &self,
+        options: Options,
+        output: &Output,
+        open: impl Fn(&Options) -> orlop::Result<T>,
+    ) -> Result<orlop::Result<T>, Failure> {
         interrupt::defer();
         let start = Instant::now();
         let mut is_told = false;
         loop {
             interrupt::check("nothing was changed")?;
             let left = self.lock_timeout.saturating_sub(start.elapsed());
-            match open(&self.options().lock_timeout(left.min(SLICE))) {
+            match open(&options.clone().lock_timeout(left.min(SLICE))) {
                 Err(error) if error.kind() == ErrorKind::Locked && left > SLICE => {
                     if !is_told && start.elapsed() >= Duration::from_secs(1) {
                         output.note(format!("waiting, {error}"));
