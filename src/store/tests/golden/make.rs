@@ -12,6 +12,7 @@ use orlop::{
 use serde_json::json;
 
 use super::super::support::*;
+use super::interrupted::{self, INTERRUPTED};
 use super::{CLOSED, CONTRADICTED, KILLED, findings, told};
 use crate::digest::Digest;
 use crate::metadata::{ContentRecord, Kind, TagRecord};
@@ -34,7 +35,7 @@ pub(super) fn reopen(dir: &Scratch) -> Store {
 }
 
 /// Content that takes little room in the history of the repository.
-fn text(seed: usize, length: usize) -> Vec<u8> {
+pub(super) fn text(seed: usize, length: usize) -> Vec<u8> {
     (seed..).flat_map(|n| format!("{n}\n").into_bytes()).take(length).collect()
 }
 
@@ -42,6 +43,11 @@ fn text(seed: usize, length: usize) -> Vec<u8> {
 pub(super) fn foreign() -> [(String, String); 2] {
     let theirs = image("theirs", 1).digest().to_string();
     [("taken-over".to_owned(), theirs.clone()), ("Not A Name".to_owned(), theirs)]
+}
+
+/// Sessions live as long as the leases.
+pub(super) fn lasting_upload() -> UploadOptions {
+    UploadOptions::new().time_to_live(100 * YEAR)
 }
 
 /// The upload session of the fixtures gets the rest of its bytes.
@@ -101,7 +107,7 @@ fn fill(store: &Store) {
     image("gone", 1).push(&repo(store, "gone"), &["v1"]);
     store.delete_repository(&name("gone")).unwrap();
     app.tag(&tag("stable"), &second.digest(), Expect::Is(first.digest())).unwrap();
-    let all = UploadOptions::new().algorithm(Algorithm::Sha512).time_to_live(100 * YEAR);
+    let all = lasting_upload().algorithm(Algorithm::Sha512);
     let mut upload = app.start_upload(&all.size(60_000)).unwrap();
     upload.append(0, &text(5, 60_000)[..40_000]).unwrap();
     upload.save().unwrap();
@@ -186,8 +192,14 @@ fn contradict(store: &Store) {
     rows.commit(false).unwrap();
 }
 
+/// What is there is never made again.
+fn is_kept(name: &str) -> bool {
+    PathBuf::from(std::env::var_os("ORLOP_GOLDEN").unwrap()).join(name).exists()
+}
+
 fn keep(name: &str, dir: &Scratch, lines: impl IntoIterator<Item = String>) {
     let out = PathBuf::from(std::env::var_os("ORLOP_GOLDEN").unwrap());
+    assert!(!is_kept(name), "{name}");
     copy_at_one_moment(&dir.root(), &out.join(name));
     // It says who had the store open.
     let _ = fs::remove_file(out.join(name).join(".orlop/lock"));
@@ -198,6 +210,14 @@ fn keep(name: &str, dir: &Scratch, lines: impl IntoIterator<Item = String>) {
 #[test]
 #[ignore = "started by tests/fixtures/format-1/make"]
 fn stores() {
+    if !is_kept(INTERRUPTED) {
+        let dir = scratch();
+        let store = interrupted::store(&dir);
+        keep(INTERRUPTED, &dir, told(&store));
+    }
+    if is_kept(CLOSED) {
+        return;
+    }
     let dir = filled_and_edited();
     // Closed as a store that is published when it is.
     let store = options().publish(Publish::OnClose).open(dir.root()).unwrap();

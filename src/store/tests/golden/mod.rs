@@ -4,6 +4,7 @@
 //! `tests/fixtures/format-1/make` made them, once. They are never made again for format 1: a store that the next version
 //! cannot read is a store that somebody has.
 
+mod interrupted;
 mod make;
 
 use std::collections::BTreeSet;
@@ -410,7 +411,7 @@ fn a_store_of_no_format_is_refused_and_can_be_rebuilt() {
 /// They were made in a directory of somebody's machine.
 #[test]
 fn the_fixtures_name_no_machine() {
-    for name in [CLOSED, KILLED, CONTRADICTED] {
+    for name in [CLOSED, KILLED, CONTRADICTED, interrupted::INTERRUPTED] {
         for (path, _) in tree(&fixtures().join(name)) {
             let bytes = fs::read(fixtures().join(name).join(&path)).unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes);
