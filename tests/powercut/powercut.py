@@ -56,7 +56,7 @@ PROGRAM = "store::tests::powercut::"
 # What the words of a failure say that went wrong: the first that fits.
 KINDS = [
     ("bytes", "is not what it is called"),
-    ("torn", "is torn"),
+    ("torn", r"is torn|the open reports \[Damaged \{ file: "),
     ("dangling", "dangling "),
     ("undone", "was undone by an older index.json"),
     ("reported", "the open reports "),
