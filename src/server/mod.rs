@@ -6,6 +6,7 @@
 //! Needs the threads of a tokio runtime around it: what may wait for a disk is done on a bounded number of blocking ones.
 
 mod body;
+mod delete;
 mod error;
 mod incoming;
 mod lists;
@@ -16,6 +17,7 @@ mod policy;
 mod pool;
 mod pull;
 mod query;
+mod quota;
 mod referrers;
 mod registry;
 mod respond;
@@ -26,4 +28,4 @@ mod uploads;
 pub use self::body::Body;
 pub use self::names::Layout;
 pub use self::policy::{Action, Denial, Grant, Open, Policy, Verb};
-pub use self::registry::{Limits, Registry};
+pub use self::registry::{Limits, Registry, Settings};

@@ -44,4 +44,10 @@ impl Names {
         }
         Some(layout.store.repository(name))
     }
+
+    /// The name under which a repository of a store is served.
+    pub(super) fn served(&self, store: &Store, name: &RepositoryName) -> Option<RepositoryName> {
+        let layout = self.layouts.iter().find(|layout| layout.store.root() == store.root())?;
+        if name.is_unnamed() { layout.unnamed.clone() } else { Some(name.clone()) }
+    }
 }

@@ -44,6 +44,47 @@ impl Default for Limits {
     }
 }
 
+/// How a registry behaves, beside what its policy decides.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// Its bounds.
+    pub limits: Limits,
+    /// Whatever writes is refused, with 405.
+    pub read_only: bool,
+    /// Manifests are taken although the repository lacks what they refer to. Not so by default: what is pushed can be pulled.
+    pub sparse: bool,
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The same, refusing whatever writes or not.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// The same, taking manifests without what they refer to or not.
+    #[must_use]
+    pub fn sparse(mut self, sparse: bool) -> Self {
+        self.sparse = sparse;
+        self
+    }
+}
+
 /// An OCI registry, as a [`tower_service::Service`] over the types of the crate `http`: cheap to clone, each clone the same one.
 ///
 /// It never fails: whatever goes wrong is an answer, as the distribution-spec has them. It answers below `/v2/` and nowhere else.
@@ -56,6 +97,7 @@ pub(super) struct Inner<P> {
     pub(super) policy: P,
     pub(super) limits: Limits,
     read_only: bool,
+    pub(super) sparse: bool,
     pub(super) readers: Pool,
     pub(super) writers: Pool,
 }
@@ -81,21 +123,18 @@ impl Registry<Open> {
 impl<P: Policy> Registry<P> {
     /// A registry of these stores.
     pub fn new(layouts: impl IntoIterator<Item = Layout>, policy: P) -> Self {
-        Self::with_limits(layouts, policy, Limits::default(), false)
+        Self::with_settings(layouts, policy, Settings::default())
     }
 
-    /// The same with bounds of its own; one that is read-only refuses whatever writes, with 405.
-    pub fn with_limits(
-        layouts: impl IntoIterator<Item = Layout>,
-        policy: P,
-        limits: Limits,
-        read_only: bool,
-    ) -> Self {
+    /// The same with settings of its own.
+    pub fn with_settings(layouts: impl IntoIterator<Item = Layout>, policy: P, settings: Settings) -> Self {
+        let Settings { limits, read_only, sparse } = settings;
         let inner = Inner {
             names: Names::new(layouts.into_iter().collect()),
             policy,
             limits,
             read_only,
+            sparse,
             readers: Pool::new(limits.readers, limits.waiting),
             writers: Pool::new(limits.writers, limits.waiting),
         };
@@ -175,6 +214,11 @@ impl<P: Policy> Inner<P> {
     /// A repository by the name that requests have for it.
     pub(super) fn repository(&self, name: &RepositoryName) -> Option<Repository> {
         self.names.find(name)
+    }
+
+    /// The name that requests have for a repository of a store.
+    pub(super) fn served(&self, store: &Store, name: &RepositoryName) -> Option<RepositoryName> {
+        self.names.served(store, name)
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::Body as _;
 use orlop::oci::RepositoryName;
-use orlop::server::{Layout, Limits, Open, Policy, Registry};
+use orlop::server::{Layout, Open, Policy, Registry, Settings};
 use orlop::{Digest, Options, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -57,15 +57,15 @@ impl Server {
 
 impl<P: Policy> Server<P> {
     pub(crate) fn with(policy: P, options: Options) -> Self {
-        Self::limited(policy, options, Limits::default(), false)
+        Self::set(policy, options, Settings::new())
     }
 
-    pub(crate) fn limited(policy: P, options: Options, limits: Limits, read_only: bool) -> Self {
+    pub(crate) fn set(policy: P, options: Options, settings: Settings) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let store = options.open_or_create(dir.path().join("store")).unwrap();
         let unnamed: RepositoryName = "unnamed".parse().unwrap();
         let layout = Layout::new(store.clone()).unnamed_as(unnamed);
-        let registry = Registry::with_limits([layout], policy, limits, read_only);
+        let registry = Registry::with_settings([layout], policy, settings);
         let runtime =
             Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
         Self { registry, store, runtime, _dir: dir }
