@@ -45,9 +45,13 @@ impl Names {
         Some(layout.store.repository(name))
     }
 
-    /// The name under which a repository of a store is served.
+    /// The name under which a repository of a store is served. None if it is not, or a named one has the name of the unnamed.
     pub(super) fn served(&self, store: &Store, name: &RepositoryName) -> Option<RepositoryName> {
         let layout = self.layouts.iter().find(|layout| layout.store.root() == store.root())?;
-        if name.is_unnamed() { layout.unnamed.clone() } else { Some(name.clone()) }
+        match &layout.unnamed {
+            unnamed if name.is_unnamed() => unnamed.clone(),
+            Some(unnamed) if unnamed == name => None,
+            _ => Some(name.clone()),
+        }
     }
 }

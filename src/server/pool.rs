@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Code, Refusal};
 use http::StatusCode;
@@ -50,13 +50,29 @@ impl Pool {
                 Arc::clone(&self.threads).acquire_owned().await.map_err(|_| busy())?
             }
         };
-        let work = move || {
-            let done = work();
-            drop(thread);
-            done
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| gone())
+        run_on(thread, work).await
     }
+
+    /// Goes on with something that was begun: waits for a thread however many wait.
+    pub(super) async fn go_on<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| busy())?;
+        run_on(thread, work).await
+    }
+}
+
+async fn run_on<T: Send + 'static>(
+    thread: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let work = move || {
+        let done = work();
+        drop(thread);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| gone())
 }
 
 #[cold]

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod base;
+mod deletes;
 mod manifests;
+mod mounts;
+mod quotas;
 mod support;
 mod uploads;

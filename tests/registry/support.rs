@@ -1,6 +1,7 @@
 //! A registry on a store in a directory of its own, and what a client says and hears.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -10,6 +11,8 @@ use orlop::server::{Layout, Open, Policy, Registry, Settings};
 use orlop::{Digest, Options, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -49,6 +52,80 @@ impl http_body::Body for Pieces {
     }
 }
 
+/// A request body whose pieces come when a test says so.
+pub(crate) struct Feed {
+    pieces: UnboundedReceiver<std::io::Result<Bytes>>,
+    waits: Arc<AtomicUsize>,
+}
+
+/// Where its pieces come from; it ends when this is dropped.
+pub(crate) struct Feeder {
+    pieces: UnboundedSender<std::io::Result<Bytes>>,
+    waits: Arc<AtomicUsize>,
+}
+
+pub(crate) fn feed() -> (Feeder, Feed) {
+    let (sender, receiver) = unbounded_channel();
+    let waits = Arc::<AtomicUsize>::default();
+    (Feeder { pieces: sender, waits: Arc::clone(&waits) }, Feed { pieces: receiver, waits })
+}
+
+impl Feeder {
+    /// Gives a piece; comes back when it was taken and another is asked for.
+    pub(crate) fn give(&self, piece: impl Into<Bytes>) {
+        let before = self.waits.load(Ordering::SeqCst);
+        self.pieces.send(Ok(piece.into())).unwrap();
+        until(|| self.waits.load(Ordering::SeqCst) > before);
+    }
+}
+
+/// Waits for something that another thread does.
+#[track_caller]
+pub(crate) fn until(done: impl Fn() -> bool) {
+    for _ in 0..200_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(100));
+    }
+    panic!("it never came");
+}
+
+impl http_body::Body for Feed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<std::io::Result<http_body::Frame<Bytes>>>> {
+        let next = self.pieces.poll_recv(context);
+        if next.is_pending() {
+            self.waits.fetch_add(1, Ordering::SeqCst);
+        }
+        next.map(|next| next.map(|piece| piece.map(http_body::Frame::data)))
+    }
+}
+
+/// What an upload of a body of a known length sends.
+pub(crate) struct Whole(pub(crate) Option<Bytes>);
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<std::io::Result<http_body::Frame<Bytes>>>> {
+        std::task::Poll::Ready(self.0.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
 impl Server {
     pub(crate) fn new() -> Self {
         Self::with(Open, Options::new())
@@ -66,26 +143,38 @@ impl<P: Policy> Server<P> {
         let unnamed: RepositoryName = "unnamed".parse().unwrap();
         let layout = Layout::new(store.clone()).unnamed_as(unnamed);
         let registry = Registry::with_settings([layout], policy, settings);
-        let runtime =
-            Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
-        Self { registry, store, runtime, _dir: dir }
+        Self { registry, store, runtime: Arc::new(runtime_of_two()), _dir: dir }
     }
 
-    /// Sends a request whose body comes in pieces, without a length.
-    pub(crate) fn send_pieces(
+    /// The registry in a new process: what is not on the disk is gone.
+    pub(crate) fn restart(self, policy: P, options: Options) -> Self {
+        let Self { registry, store, runtime, _dir } = self;
+        drop((registry, runtime));
+        store.close().unwrap();
+        let store = options.open(_dir.path().join("store")).unwrap();
+        let registry = Registry::new([Layout::new(store.clone())], policy);
+        Self { registry, store, runtime: Arc::new(runtime_of_two()), _dir }
+    }
+
+    /// Begins a request, whose body may still be coming.
+    pub(crate) fn begin<B>(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: Pieces,
-    ) -> Answer {
+        body: B,
+    ) -> JoinHandle<Answer>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body).unwrap();
         let mut registry = self.registry.clone();
-        self.runtime.block_on(async move {
+        self.runtime.spawn(async move {
             let response = registry.call(request).await.unwrap();
             let (parts, mut body) = response.into_parts();
             let (mut bytes, mut broken) = (Vec::new(), None);
@@ -102,6 +191,22 @@ impl<P: Policy> Server<P> {
             }
             Answer { status: parts.status, headers: parts.headers, body: bytes.into(), broken }
         })
+    }
+
+    /// Waits for the answer to a request.
+    pub(crate) fn answer(&self, begun: JoinHandle<Answer>) -> Answer {
+        self.runtime.block_on(begun).unwrap()
+    }
+
+    /// Sends a request whose body comes in pieces, without a length.
+    pub(crate) fn send_pieces(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Pieces,
+    ) -> Answer {
+        self.answer(self.begin(method, path, headers, body))
     }
 
     pub(crate) fn send(
@@ -127,6 +232,10 @@ impl<P: Policy> Server<P> {
     pub(crate) fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, &[], "")
     }
+}
+
+fn runtime_of_two() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
 }
 
 impl Answer {

@@ -17,6 +17,7 @@ mod collecting;
 mod content;
 mod copying;
 mod crash;
+mod deferred;
 mod errors;
 mod events;
 mod foreign;

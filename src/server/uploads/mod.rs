@@ -1,6 +1,6 @@
 //! Upload sessions: content that comes in one piece or in many.
 //!
-//! Only sessions of the store count, so they outlive a restart and are bound to their repository. What a `PATCH` is told to have
+//! Only sessions of the store count, so they outlive a restart once they have bytes, and are bound to their repository. What a `PATCH` is told to have
 //! been taken is durable; a `PUT` that is refused leaves the session as it was before it.
 
 mod append;
@@ -10,6 +10,8 @@ mod receive;
 mod start;
 mod status;
 mod work;
+
+use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
@@ -22,7 +24,16 @@ use super::policy::Policy;
 use super::registry::Exchange;
 use super::respond::{UPLOAD_UUID, empty, set, set_digest};
 use crate::oci::RepositoryName;
-use crate::{Digest, Error, ErrorKind, Pushed, UploadId};
+use crate::{Algorithm, Digest, Error, ErrorKind, Pushed, UploadId, UploadOptions};
+
+/// How long a session waits for its first bytes. It is not durable before them: a client that comes with them after a restart is
+/// told that there is no such session, and has lost nothing.
+const FIRST_BYTES: Duration = Duration::from_secs(60 * 60);
+
+/// How a session begins that is likely to be hashed with this.
+fn beginning(algorithm: Algorithm) -> UploadOptions {
+    UploadOptions::new().algorithm(algorithm).deferred(FIRST_BYTES)
+}
 
 /// Where a session goes on.
 fn location(name: &RepositoryName, id: &UploadId) -> String {

@@ -44,6 +44,15 @@ struct Receiving {
     held: Option<Held>,
 }
 
+/// Begins work, which may be refused where too much waits, or goes on with what was begun.
+async fn on<T: Send + 'static>(
+    pool: &Pool,
+    begun: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Outcome<T> {
+    if begun { pool.go_on(work).await } else { pool.run(work).await }
+}
+
 impl Receiving {
     async fn run(mut self) -> Outcome<Done> {
         let mut end = std::future::poll_fn(|context| self.poll_part(context)).await;
@@ -53,7 +62,7 @@ impl Receiving {
                 None => end = self.write(held).await?,
                 Some(End::Complete) => {
                     let part = self.part;
-                    return self.pool.run(move || work.complete(held, &part)).await?;
+                    return on(&self.pool, held.is_some(), move || work.complete(held, &part)).await?;
                 }
                 Some(End::Broken(failure)) => {
                     let part = self.part;
@@ -65,7 +74,7 @@ impl Receiving {
                         }
                         None => Ok(()),
                     };
-                    self.pool.run(settle).await??;
+                    self.pool.go_on(settle).await??;
                     return Err(broken(&*failure));
                 }
             }
@@ -76,7 +85,7 @@ impl Receiving {
     async fn write(&mut self, held: Option<Held>) -> Outcome<Option<End>> {
         let (pool, work) = (self.pool.clone(), Arc::clone(&self.work));
         let mut part = std::mem::replace(&mut self.part, std::mem::take(&mut self.spare));
-        let mut writing = pin!(pool.run(move || {
+        let mut writing = pin!(on(&pool, held.is_some(), move || {
             let held = work.write(held, &part)?;
             part.clear();
             Ok((held, part))
@@ -113,4 +122,73 @@ impl Receiving {
 #[cold]
 fn broken(failure: &(dyn std::error::Error + Send + Sync)) -> Refusal {
     Refusal::bad_request(Code::BlobUploadInvalid, format!("the body broke off: {failure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use http_body::Frame;
+
+    use super::super::work::{Target, Then};
+    use super::*;
+    use crate::{Options, UploadOptions};
+
+    const PIECE: usize = 10_007;
+
+    /// So many pieces, and how many bytes of them were taken.
+    struct Counted(usize, Arc<AtomicUsize>);
+
+    impl http_body::Body for Counted {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            self.1.fetch_add(PIECE, Ordering::SeqCst);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[7; PIECE])))))
+        }
+    }
+
+    /// A disk that takes nothing stops the client, whatever it has to send, and costs two parts of memory.
+    #[test]
+    fn what_is_not_written_is_not_taken_from_the_client() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().create(dir.path().join("store")).unwrap();
+        let (pool, taken) = (Pool::new(1, 8), Arc::<AtomicUsize>::default());
+        let (disk, stalled) = mpsc::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let stuck = pool.clone();
+            let stuck = tokio::spawn(async move { stuck.run(move || stalled.recv().is_err()).await });
+            tokio::task::yield_now().await;
+            let work = Work {
+                repository: store.default_repository(),
+                name: "a".parse().unwrap(),
+                quota: None,
+                target: Target::New(UploadOptions::new()),
+                chunk: None,
+                then: Then::Save,
+            };
+            let body = Incoming::new(Counted(1000, Arc::clone(&taken)));
+            let upload = tokio::spawn(run(pool.clone(), work, body));
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            let buffered = taken.load(Ordering::SeqCst);
+            assert!((2 * PART..2 * PART + PIECE).contains(&buffered), "{buffered}");
+            drop(disk);
+            assert!(stuck.await.unwrap().unwrap());
+            let done = upload.await.unwrap().unwrap();
+            assert!(matches!(done, Done::Saved(_, offset) if offset == 1000 * PIECE as u64));
+        });
+    }
 }

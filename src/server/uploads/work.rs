@@ -88,7 +88,7 @@ impl Work {
     }
 
     fn give_up(&self, mut held: Held, refusal: Refusal) -> Refusal {
-        if self.keeps_parts() {
+        if self.keeps_parts() && held.upload.offset() > held.start {
             // What is refused is told, whatever becomes of what came before it.
             drop(held.upload.save());
         } else {

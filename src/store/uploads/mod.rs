@@ -41,6 +41,10 @@ pub struct UploadOptions {
     pub size: Option<u64>,
     /// How long the session lives after it was started or saved last. A day by default.
     pub time_to_live: Option<Duration>,
+    /// The session becomes durable with its first save, which has to come within this time, and not when it is started: that
+    /// costs no sync then, and finishing it without a save only that of the content. Until then it is there in this process
+    /// alone; the end of it forgets the session, and [`Store::uploads`] does not list it.
+    pub deferred: Option<Duration>,
     /// A lease that holds the finished content from the commit on that finishes it. It must not have ended by then.
     pub lease: Option<LeaseId>,
 }
@@ -72,6 +76,13 @@ impl UploadOptions {
     #[must_use]
     pub fn time_to_live(mut self, time: Duration) -> Self {
         self.time_to_live = Some(time);
+        self
+    }
+
+    /// The same, durable from the first save on, which has to come within this time.
+    #[must_use]
+    pub fn deferred(mut self, within: Duration) -> Self {
+        self.deferred = Some(within);
         self
     }
 
@@ -124,7 +135,7 @@ impl UploadStatus {
 }
 
 impl Repository {
-    /// Starts an upload session; it is durable when this returns. It is bound to this repository, which need not exist yet,
+    /// Starts an upload session; it is durable when this returns, unless that is [deferred](UploadOptions::deferred). It is bound to this repository, which need not exist yet,
     /// and has a random id of 128 bits that nobody can guess.
     ///
     /// As long as it lives, also through restarts, it keeps room in the quotas of the repository and the store, for one object
@@ -175,12 +186,12 @@ impl Repository {
             if options.algorithms.is_empty() { &[Algorithm::Sha256][..] } else { &options.algorithms };
         let hashes = Hashes::new(algorithms.iter().copied());
         let now = now();
-        let time_to_live = options.time_to_live.unwrap_or(TIME_TO_LIVE);
+        let time_to_live = milliseconds(options.time_to_live.unwrap_or(TIME_TO_LIVE));
         let record = UploadRecord {
             repository: self.name().to_string(),
             created: now,
             saved: now,
-            time_to_live: u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX),
+            time_to_live,
             offset: 0,
             expected: options.size,
             hashes: hashes.midstates(),
@@ -188,6 +199,12 @@ impl Repository {
             suspect: false,
             lease: options.lease.map(|id| *id.key()),
         };
+        if let Some(within) = options.deferred {
+            let record = UploadRecord { time_to_live: milliseconds(within), ..record };
+            let taken = core.admit(self, id, &record)?;
+            taken.defer(&record, time_to_live);
+            return Ok(Upload::new(taken, record, hashes, None).deferred(time_to_live));
+        }
         // Until it has its row, the repository is not deleted: that takes the sessions that are there along.
         let held = core.locks.repositories([(self.name().as_str(), Need::Shared)].into_iter());
         let taken = core.admit(self, id, &record)?;
@@ -214,6 +231,10 @@ impl Repository {
         let core = self.store().core();
         core.check_uploads()?;
         let Some(taken) = Taken::open(self, *id)? else { return Ok(None) };
+        if let Some((record, time_to_live)) = taken.unsaved() {
+            let hashes = Hashes::resume(&record.hashes, 0);
+            return Ok(Some(Upload::new(taken, record, hashes, None).deferred(time_to_live)));
+        }
         let Some(record) = core.metadata.view().upload(&id.0)? else { return Ok(None) };
         Upload::resume(taken, record)
     }
@@ -224,7 +245,11 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn upload_status(&self, id: &UploadId) -> Result<Option<UploadStatus>> {
-        let record = self.store().core().metadata.view().upload(&id.0)?;
+        let core = self.store().core();
+        let record = match core.uploads.unsaved(id) {
+            Some((record, _)) => Some(record),
+            None => core.metadata.view().upload(&id.0)?,
+        };
         let ours = |record: &UploadRecord| record.repository == self.name().as_str() && !is_over(record);
         record.filter(ours).map(|record| UploadStatus::new(*id, &record)).transpose()
     }
@@ -288,6 +313,10 @@ fn check_lease(core: &Core, lease: Option<LeaseId>) -> Result<()> {
 /// Milliseconds since 1970.
 fn now() -> u64 {
     u64::try_from(sys::now().as_millisecond()).unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn time_of(milliseconds: u64) -> SystemTime {

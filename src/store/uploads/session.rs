@@ -26,7 +26,11 @@ pub struct Upload {
     /// As it was written last.
     record: UploadRecord,
     hashes: Hashes,
-    /// None before the first byte.
+    /// It has no row yet, and lives so long from its first save on.
+    deferred: Option<u64>,
+    /// Bytes that are in no file yet, from the first on: no more than the journal takes as one content, which needs no file.
+    memory: Vec<u8>,
+    /// None while all bytes are in memory.
     file: Option<UploadFile>,
     /// Bytes that the session has here.
     offset: u64,
@@ -61,7 +65,24 @@ impl Upload {
         let offset = record.offset;
         let named = offset > 0 && !record.unsynced;
         let synced = if named { offset } else { 0 };
-        Self { taken, record, hashes, file, offset, untidy: false, synced, named, stopped: None }
+        Self {
+            taken,
+            record,
+            hashes,
+            deferred: None,
+            memory: Vec::new(),
+            file,
+            offset,
+            untidy: false,
+            synced,
+            named,
+            stopped: None,
+        }
+    }
+
+    pub(super) fn deferred(mut self, time_to_live: u64) -> Self {
+        self.deferred = Some(time_to_live);
+        self
     }
 
     /// Goes on with a session that was saved by whatever process.
@@ -120,7 +141,7 @@ impl Upload {
     }
 
     /// Adds bytes, which begin at `offset` and come behind those that are there; answers how many it has then. Does no more
-    /// than to write and hash them; they are durable after [`Upload::save`].
+    /// than to hash them and to write them, or to keep them in memory as long as all together fit the inline limit; they are durable after [`Upload::save`].
     ///
     /// # Errors
     ///
@@ -146,16 +167,30 @@ impl Upload {
         }
         let end = self.check_end(bytes.len() as u64)?;
         self.taken.grow(end)?;
+        if self.file.is_none() && end <= self.taken.core().options.inline_limit as u64 {
+            self.memory.extend_from_slice(bytes);
+        } else {
+            self.write(bytes, offset)?;
+        }
+        self.hashes.update(bytes);
+        self.offset = end;
+        Ok(end)
+    }
+
+    /// Writes bytes into the file, behind those that were in memory.
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.taken.core().blobs.create_upload(&self.taken.id.0)?),
         };
         self.untidy = true;
+        if !self.memory.is_empty() {
+            file.write_at(&self.memory, 0)?;
+            self.memory = Vec::new();
+        }
         file.write_at(bytes, offset)?;
         self.untidy = false;
-        self.hashes.update(bytes);
-        self.offset = end;
-        Ok(end)
+        Ok(())
     }
 
     fn check_end(&self, more: u64) -> Result<u64> {
@@ -182,8 +217,12 @@ impl Upload {
     pub fn save(&mut self) -> Result<u64> {
         self.check()?;
         let durable = self.taken.core().durable();
-        if self.offset == self.record.offset && !(durable && self.record.unsynced) {
+        let is_saved = self.offset == self.record.offset && !(durable && self.record.unsynced);
+        if is_saved && self.deferred.is_none() {
             return Ok(self.offset);
+        }
+        if !self.memory.is_empty() {
+            self.write(&[], self.offset)?;
         }
         self.sync()?;
         if self.file.is_some() && !self.named {
@@ -195,11 +234,17 @@ impl Upload {
             offset: self.offset,
             hashes: self.hashes.midstates(),
             unsynced: !durable,
-            ..self.record.clone()
+            ..self.lasting()
         };
         put(&self.taken, &record)?;
-        self.record = record;
+        (self.record, self.deferred) = (record, None);
         Ok(self.offset)
+    }
+
+    /// The record as it is with a row.
+    fn lasting(&self) -> UploadRecord {
+        let time_to_live = self.deferred.unwrap_or(self.record.time_to_live);
+        UploadRecord { time_to_live, ..self.record.clone() }
     }
 
     /// Puts what will be finished under another lease, or under none. Durable when this returns; says nothing about what was
@@ -212,9 +257,9 @@ impl Upload {
     pub fn set_lease(&mut self, lease: Option<LeaseId>) -> Result<()> {
         self.check()?;
         check_lease(self.taken.core(), lease)?;
-        let record = UploadRecord { lease: lease.map(|id| *id.key()), ..self.record.clone() };
+        let record = UploadRecord { lease: lease.map(|id| *id.key()), ..self.lasting() };
         put(&self.taken, &record)?;
-        self.record = record;
+        (self.record, self.deferred) = (record, None);
         Ok(())
     }
 
@@ -292,10 +337,11 @@ impl Upload {
         let (digest, source) =
             if small { self.small(algorithm, expected)? } else { self.large(algorithm, expected)? };
         let repository = self.taken.repository().name().clone();
-        let mut items = vec![
-            Item::Hold { repository: repository.clone(), digest },
-            Item::EndUpload { repository, id: self.taken.id },
-        ];
+        let mut items = vec![Item::Hold { repository: repository.clone(), digest }];
+        // One without a row has none to remove. Removed with its repository at this very moment, it counts as a push after that.
+        if self.deferred.is_none() {
+            items.push(Item::EndUpload { repository, id: self.taken.id });
+        }
         items.extend(self.record.lease.map(|id| Item::Lease { id: LeaseId::of(id) }));
         let mut parts = Parts { items, reservations: vec![self.taken.reservation()?], ..Parts::default() };
         parts.sources.insert(digest, source);
@@ -311,8 +357,8 @@ impl Upload {
     fn small(&self, algorithm: Algorithm, expected: &Expected) -> Result<(Digest, Source)> {
         let size = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let bytes = match &self.file {
-            Some(file) => file.bytes(size)?,
-            None => Bytes::new(),
+            Some(file) if self.memory.is_empty() => file.bytes(size)?,
+            _ => Bytes::copy_from_slice(&self.memory),
         };
         let digest = algorithm.digest(&bytes);
         Expected { size: Some(self.offset), ..*expected }.check(digest, bytes.len() as u64)?;
@@ -350,9 +396,11 @@ impl Upload {
             return Err(self.taken.gone());
         }
         self.taken.check()?;
-        let mut rows = core.metadata.rows();
-        rows.delete_upload(&self.taken.id.0);
-        core.write(rows)?;
+        if self.deferred.is_none() {
+            let mut rows = core.metadata.rows();
+            rows.delete_upload(&self.taken.id.0);
+            core.write(rows)?;
+        }
         core.end_uploads(&[self.taken.id]);
         self.stopped = Some(Stopped::Finished);
         Ok(())

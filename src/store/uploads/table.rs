@@ -42,6 +42,8 @@ struct Entry {
     ending: bool,
     /// This process wrote its row, so what the row says of the file is true here.
     saved_here: bool,
+    /// It has no row yet: what will be in it, and how long it lives from then on.
+    unsaved: Option<Box<(UploadRecord, u64)>>,
 }
 
 impl Table {
@@ -72,6 +74,7 @@ impl Entry {
             taken: here,
             ending: false,
             saved_here: here,
+            unsaved: None,
         }
     }
 }
@@ -90,6 +93,12 @@ impl Sessions {
         let mut table = self.table.lock();
         table.sessions.insert(id, Entry::new(repository, record, false));
         table.count(&id, counted(record));
+    }
+
+    /// What is known of a session that has no row yet.
+    pub(super) fn unsaved(&self, id: &UploadId) -> Option<(UploadRecord, u64)> {
+        let table = self.table.lock();
+        table.sessions.get(id).filter(|entry| !entry.ending)?.unsaved.as_deref().cloned()
     }
 
     /// The sessions of a repository.
@@ -243,6 +252,19 @@ impl Taken {
         self.store().core()
     }
 
+    /// It gets its row with the first save, and lives so long from then on.
+    pub(super) fn defer(&self, record: &UploadRecord, time_to_live: u64) {
+        let mut table = self.core().uploads.table.lock();
+        if let Some(entry) = table.sessions.get_mut(&self.id) {
+            entry.unsaved = Some(Box::new((record.clone(), time_to_live)));
+        }
+    }
+
+    /// What is known of it if it has no row yet.
+    pub(super) fn unsaved(&self) -> Option<(UploadRecord, u64)> {
+        self.core().uploads.unsaved(&self.id)
+    }
+
     /// Whether this process wrote the row as it is.
     pub(super) fn saved_here(&self) -> bool {
         self.core().uploads.table.lock().sessions.get(&self.id).is_some_and(|entry| entry.saved_here)
@@ -287,7 +309,7 @@ impl Taken {
     pub(super) fn saved(&self, record: &UploadRecord) {
         let mut table = self.core().uploads.table.lock();
         if let Some(entry) = table.sessions.get_mut(&self.id) {
-            (entry.expires, entry.saved_here) = (record.expires(), true);
+            (entry.expires, entry.saved_here, entry.unsaved) = (record.expires(), true, None);
             // What was appended and is not in the row is in the file, and keeps its room.
             let bytes = counted(record).max(entry.counted);
             table.count(&self.id, bytes);
