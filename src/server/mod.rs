@@ -5,19 +5,25 @@
 //!
 //! Needs the threads of a tokio runtime around it: what may wait for a disk is done on a bounded number of blocking ones.
 
+mod artifacts;
 mod body;
+mod conditional;
 mod delete;
 mod error;
+mod extensions;
 mod incoming;
 mod lists;
 mod manifests;
 mod mount;
 mod names;
+mod pages;
 mod policy;
 mod pool;
+mod position;
 mod pull;
 mod query;
 mod quota;
+mod ranges;
 mod referrers;
 mod registry;
 mod respond;

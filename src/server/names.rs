@@ -1,7 +1,7 @@
 //! Which repository of which store a name in a request stands for.
 
 use crate::oci::RepositoryName;
-use crate::{Repository, Store};
+use crate::{Page, Repository, Result, Store};
 
 /// A store that a registry serves, and the name under which its unnamed repository is served.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Layout {
 }
 
 /// Every name of a registry.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     layouts: Vec<Layout>,
 }
@@ -53,5 +53,32 @@ impl Names {
             Some(unnamed) if unnamed == name => None,
             _ => Some(name.clone()),
         }
+    }
+
+    /// Repositories that are there by their names, in byte order: those behind `after`, which need not be one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::repositories`].
+    pub(super) fn list(&self, after: Option<&RepositoryName>, limit: usize) -> Result<Page<RepositoryName>> {
+        let Some(Layout { store, unnamed }) = self.layouts.first() else {
+            return Ok(Page { items: Vec::new(), more: false });
+        };
+        let served = match unnamed.as_ref().filter(|&name| after.is_none_or(|after| name > after)) {
+            Some(name) if store.default_repository().exists()? => Some(name),
+            _ => None,
+        };
+        // The unnamed one is the first of a store, and here goes by another name; a named one of that name is not to be had.
+        let from = after.cloned().unwrap_or_else(RepositoryName::unnamed);
+        let Page { mut items, more } = store.repositories(Some(&from), limit.saturating_add(1))?;
+        items.retain(|name| Some(name) != unnamed.as_ref());
+        if let Some(served) = served
+            && (!more || items.last().is_some_and(|last| served < last))
+        {
+            items.insert(items.partition_point(|name| name < served), served.clone());
+        }
+        let more = more || items.len() > limit;
+        items.truncate(limit);
+        Ok(Page { items, more })
     }
 }

@@ -31,7 +31,7 @@ impl<'a> Query<'a> {
 
 /// Takes percent-encoding away, and in queries the plus that stands for a space. None for what is not UTF-8 then.
 pub(super) fn decode(text: &str, plus: bool) -> Option<Cow<'_, str>> {
-    if !text.contains('%') && !(plus && text.contains('+')) {
+    if !(text.contains('%') || plus && text.contains('+')) {
         return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(text.len());

@@ -18,8 +18,9 @@ use super::incoming::Incoming;
 use super::names::{Layout, Names};
 use super::policy::{Action, Grant, Open, Policy, Verb};
 use super::pool::Pool;
+use super::position::Positions;
 use super::query::decode;
-use super::respond::{API_VERSION, json};
+use super::respond::{API_VERSION, finish, json};
 use super::route::Route;
 use crate::oci::RepositoryName;
 use crate::{ErrorKind, Repository, Store};
@@ -93,7 +94,8 @@ pub struct Registry<P = Open> {
 }
 
 pub(super) struct Inner<P> {
-    names: Names,
+    pub(super) names: Names,
+    pub(super) positions: Positions,
     pub(super) policy: P,
     pub(super) limits: Limits,
     read_only: bool,
@@ -131,6 +133,7 @@ impl<P: Policy> Registry<P> {
         let Settings { limits, read_only, sparse } = settings;
         let inner = Inner {
             names: Names::new(layouts.into_iter().collect()),
+            positions: Positions::new(),
             policy,
             limits,
             read_only,
@@ -174,6 +177,7 @@ where
             let (parts, body) = request.into_parts();
             let answer = inner.answer(&parts, Incoming::new(body)).await;
             let mut response = answer.unwrap_or_else(Refusal::into_response);
+            finish(&mut response, &parts.method);
             response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             Ok(response)
         })

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
-use http::header::{HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 
 use super::body::Body;
 use crate::Digest;
@@ -27,7 +28,7 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
 /// An answer of JSON, under its media type.
 pub(super) fn json(media_type: &'static str, document: &impl serde::Serialize) -> Response<Body> {
     let mut response = Response::new(Body::from(serde_json::to_vec(document).unwrap_or_default()));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -41,4 +42,17 @@ pub(super) fn set(response: &mut Response<Body>, name: HeaderName, value: impl D
 /// Says which content the answer is about.
 pub(super) fn set_digest(response: &mut Response<Body>, digest: &Digest) {
     set(response, CONTENT_DIGEST, digest);
+}
+
+/// What every answer has: how long its body is, where it may have one; and of that body nothing if only the headers were
+/// asked for.
+pub(super) fn finish(response: &mut Response<Body>, method: &Method) {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
+    if !bodiless && !response.headers().contains_key(header::CONTENT_LENGTH) {
+        let length = response.body().size_hint().exact().unwrap_or_default();
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if method == Method::HEAD {
+        *response.body_mut() = Body::default();
+    }
 }

@@ -33,6 +33,8 @@ pub struct Stat {
     pub size: u64,
     /// The media type under which the repository holds it as a manifest.
     pub media_type: Option<String>,
+    /// Whether the repository holds it as a blob; it may hold it as a manifest too. Of the whole store, everything is.
+    pub blob: bool,
 }
 
 /// Where a content was found.

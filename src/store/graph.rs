@@ -24,7 +24,7 @@ pub enum Order {
 
 /// One page of the referrers of a subject.
 #[non_exhaustive]
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ReferrersPage {
     /// Descriptors with artifact type and annotations, as the distribution-spec says.
     pub descriptors: Vec<Descriptor>,
@@ -237,10 +237,18 @@ impl Referrers<'_> {
 }
 
 fn json_size(descriptor: &Descriptor) -> usize {
+    let text = |text: &str| {
+        let escapes = text.bytes().map(|byte| match byte {
+            b'"' | b'\\' | 0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 1,
+            0..0x20 => 5,
+            _ => 0,
+        });
+        text.len() + escapes.sum::<usize>()
+    };
     let annotations: usize =
-        descriptor.annotations.iter().map(|(key, value)| key.len() + value.len() + 6).sum();
-    let artifact_type = descriptor.artifact_type.as_ref().map_or(0, |artifact_type| artifact_type.len() + 18);
-    DESCRIPTOR_BYTES + descriptor.media_type.len() + artifact_type + annotations
+        descriptor.annotations.iter().map(|(key, value)| text(key) + text(value) + 6).sum();
+    let artifact_type = descriptor.artifact_type.as_ref().map_or(0, |artifact_type| text(artifact_type) + 18);
+    DESCRIPTOR_BYTES + text(&descriptor.media_type) + artifact_type + annotations
 }
 
 impl fmt::Display for PageToken {

@@ -54,6 +54,15 @@ impl Repository {
         &self.store
     }
 
+    /// Whether it exists: from what is first pushed or mounted into it until it is deleted, also while it is empty.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Corrupt`.
+    pub fn exists(&self) -> Result<bool> {
+        Ok(self.id(&self.store.core().metadata.view())?.is_some())
+    }
+
     /// The id, when the repository exists.
     pub(super) fn id(&self, view: &View<'_>) -> Result<Option<RepositoryId>> {
         let epoch = self.store.core().repository_epoch.load(Ordering::Acquire);
@@ -160,7 +169,8 @@ impl Repository {
         let view = core.metadata.view();
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let manifest = view.manifest(id, digest)?;
-        if manifest.is_none() && !view.is_member(id, Kind::Blob, digest)? {
+        let blob = view.is_member(id, Kind::Blob, digest)?;
+        if manifest.is_none() && !blob {
             return Ok(None);
         }
         let Some(record) = view.content(digest)? else { return Ok(None) };
@@ -168,6 +178,7 @@ impl Repository {
             digest: *digest,
             size: record.size,
             media_type: manifest.map(|manifest| manifest.media_type),
+            blob,
         }))
     }
 
@@ -234,7 +245,7 @@ impl Repository {
         let mut page = Page { items: Vec::with_capacity(items.len()), more };
         for digest in items {
             if let Some(record) = view.content(&digest)? {
-                page.items.push(Stat { digest, size: record.size, media_type: None });
+                page.items.push(Stat { digest, size: record.size, media_type: None, blob: true });
             }
         }
         Ok(page)

@@ -32,7 +32,7 @@ impl Unscoped {
     /// `Io`, `Corrupt`.
     pub fn stat(&self, digest: &Digest) -> Result<Option<Stat>> {
         let record = self.store.core().metadata.view().content(digest)?;
-        Ok(record.map(|record| Stat { digest: *digest, size: record.size, media_type: None }))
+        Ok(record.map(|record| Stat { digest: *digest, size: record.size, media_type: None, blob: true }))
     }
 
     /// The bytes of a content.

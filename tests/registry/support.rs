@@ -27,13 +27,20 @@ pub(crate) struct Server<P = Open> {
 }
 
 /// What a client heard.
-#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// What is wrong with the body, which then is a part.
     pub(crate) broken: Option<String>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, headers, body, broken } = self;
+        let begin = String::from_utf8_lossy(&body[..body.len().min(500)]);
+        write!(f, "{status} {headers:?} {} bytes: {begin:?} {broken:?}", body.len())
+    }
 }
 
 /// A request body whose pieces come one by one.
@@ -138,7 +145,12 @@ impl<P: Policy> Server<P> {
     }
 
     pub(crate) fn set(policy: P, options: Options, settings: Settings) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_dir(tempfile::tempdir().unwrap(), policy, options, settings)
+    }
+
+    /// On the layout that is in `store` of a directory, or a new one there.
+    pub(crate) fn in_dir(dir: TempDir, policy: P, options: Options, settings: Settings) -> Self {
+        let dir = Arc::new(dir);
         let store = options.open_or_create(dir.path().join("store")).unwrap();
         let unnamed: RepositoryName = "unnamed".parse().unwrap();
         let layout = Layout::new(store.clone()).unnamed_as(unnamed);
@@ -154,6 +166,11 @@ impl<P: Policy> Server<P> {
         let store = options.open(_dir.path().join("store")).unwrap();
         let registry = Registry::new([Layout::new(store.clone())], policy);
         Self { registry, store, runtime: Arc::new(runtime_of_two()), _dir }
+    }
+
+    /// Where the store is.
+    pub(crate) fn root(&self) -> std::path::PathBuf {
+        self._dir.path().join("store")
     }
 
     /// Begins a request, whose body may still be coming.
@@ -241,6 +258,14 @@ fn runtime_of_two() -> Runtime {
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// Where the next page is, which a header must say.
+    #[track_caller]
+    pub(crate) fn next(&self) -> &str {
+        let link = self.header("link");
+        let url = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+        url.unwrap_or_else(|| panic!("no next page: {self:?}"))
     }
 
     /// The code of the error that the body names.

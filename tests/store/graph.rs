@@ -161,7 +161,7 @@ fn any_size_of_page_covers_every_referrer_once() {
     let mut created = Vec::new();
     for n in 0_usize..40 {
         // Times that are not in the order of arrival, some equal, some missing, some no time at all.
-        let mut annotations = json!({ "padding": "x".repeat((n * 37) % 400) });
+        let mut annotations = json!({ "padding": "\"\n\\\u{1}".repeat((n * 37) % 50) });
         let time = match n % 8 {
             0 => None,
             1 => Some("yesterday, or so".to_owned()),

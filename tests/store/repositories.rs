@@ -131,9 +131,19 @@ fn asking_a_repository_that_is_not_there_makes_none() {
     assert!(here.referrers(&absent()).page().unwrap().descriptors.is_empty());
     assert!(here.predecessors(&absent(), None, 10).unwrap().items.is_empty());
     assert_eq!(here.untag(&tag("v1"), Expect::Any).unwrap(), None);
+    assert!(!here.exists().unwrap() && !store.default_repository().exists().unwrap());
     assert!(!store.delete_repository(&name("nobody")).unwrap());
     assert_eq!(names(&store), [""; 0]);
     assert_eq!(here.name(), &name("nobody"));
+    // It is there from the first push until it is deleted, whatever it holds then.
+    let digest = here.push_bytes("x").unwrap().digest;
+    assert!(here.exists().unwrap() && !store.default_repository().exists().unwrap());
+    let mut batch = store.batch();
+    batch.delete_blob(&here, &digest);
+    batch.commit().unwrap();
+    assert!(here.exists().unwrap());
+    store.delete_repository(&name("nobody")).unwrap();
+    assert!(!here.exists().unwrap());
 }
 
 #[test]
