@@ -49,6 +49,9 @@ pub enum ErrorKind {
     Poisoned,
     /// The caller stopped it, by what its observer answered. Nothing changed.
     Interrupted,
+    /// The answer is not in memory, and the handle was told not to wait for a disk. Nothing changed; ask again on a thread
+    /// that may wait.
+    WouldBlock,
     /// The operating system or the metadata engine failed; see the source.
     Io,
 }

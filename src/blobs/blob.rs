@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Blobs;
+use super::{BlobReader, Blobs};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::sys;
+
+/// Content of more bytes is not asked after page by page.
+const ASKED: u64 = 8 << 20;
 
 /// The bytes of one content, or a slice of them.
 ///
@@ -33,11 +36,25 @@ struct Inner {
     whole: Bytes,
     /// None: journalled.
     blobs: Option<Arc<Blobs>>,
+    pages: Pages,
+}
+
+/// Where the bytes of a blob are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pages {
+    /// In memory of the process.
+    Own,
+    /// In pages of a file, of which the kernel tells whether they are in memory, or does not.
+    Mapped { told: bool },
 }
 
 impl Blob {
     fn new(digest: Digest, whole: Bytes, blobs: Option<Arc<Blobs>>) -> Self {
-        Self { view: whole.clone(), inner: Arc::new(Inner { digest, whole, blobs }), offset: 0 }
+        Self::of(Inner { digest, whole, blobs, pages: Pages::Own })
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self { view: inner.whole.clone(), inner: Arc::new(inner), offset: 0 }
     }
 
     /// Content that has no file yet, or whose file nobody shall ask for.
@@ -62,10 +79,26 @@ impl Blob {
         let fail = |error| Error::io("map the content", &blobs.path(&digest), error);
         match sys::Mapping::map(&file, blobs.root().path(), size).map_err(fail)? {
             sys::Mapped::Done(map) => {
-                Ok(Some(Self::new(digest, Bytes::from_owner(map), Some(Arc::clone(blobs)))))
+                let pages = Pages::Mapped { told: map.is_told() };
+                let whole = Bytes::from_owner(map);
+                Ok(Some(Self::of(Inner { digest, whole, blobs: Some(Arc::clone(blobs)), pages })))
             }
             sys::Mapped::Size(found) => Err(wrong_size(&digest, size, &found.to_string())),
         }
+    }
+
+    /// Content of `reader`, without waiting for a disk: `WouldBlock` where that would be, and for content of more than
+    /// 8 MiB, of which asking the kernel takes long.
+    pub(crate) fn ready(reader: &BlobReader) -> Result<Self> {
+        let digest = reader.digest();
+        let ready = if reader.len() <= ASKED { reader.ready(0..reader.len())? } else { None };
+        let whole = ready.ok_or_else(|| super::not_in_memory(&digest))?;
+        Ok(Self::of(Inner { digest, whole, blobs: reader.blobs().cloned(), pages: reader.pages() }))
+    }
+
+    /// Where the bytes are.
+    pub(super) fn pages(&self) -> Pages {
+        self.inner.pages
     }
 
     /// The digest of the whole content, also for a slice.

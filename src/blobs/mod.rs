@@ -196,6 +196,20 @@ impl Blobs {
         dir.open_file(file_name(digest)).map_err(|error| self.access_error("open the content", digest, error))
     }
 
+    /// As [`Blobs::open_file`], without waiting for a disk: `WouldBlock` where that would be.
+    fn open_ready(&self, digest: &Digest) -> Result<Option<File>> {
+        let Some(dir) = self.slot(digest.algorithm()).open.get() else { return Err(not_in_memory(digest)) };
+        match dir.open_ready(file_name(digest)) {
+            sys::Ready::Now(file) => Ok(file),
+            sys::Ready::Waits => Err(not_in_memory(digest)),
+        }
+    }
+
+    /// The directory of an algorithm, for fault points.
+    fn place(&self, algorithm: Algorithm) -> &Path {
+        self.slot(algorithm).open.get().unwrap_or(&self.root).path()
+    }
+
     fn open_unchecked(&self, digest: &Digest) -> Result<Option<File>> {
         let Some(dir) = self.dir(digest.algorithm())? else { return Ok(None) };
         dir.open_unchecked(file_name(digest))
@@ -283,6 +297,12 @@ impl Blobs {
         }
         Ok((removed, found))
     }
+}
+
+/// Content that would have to be read from a disk.
+#[cold]
+pub(crate) fn not_in_memory(digest: &Digest) -> Error {
+    Error::new(ErrorKind::WouldBlock, format!("content is not in memory, digest={digest}"))
 }
 
 /// The only way from a digest to a name.

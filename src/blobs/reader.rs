@@ -4,23 +4,27 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::blob::wrong_size;
+use super::blob::{Pages, wrong_size};
 use super::{Blob, Blobs};
-use crate::digest::{Digest, Digester};
+use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Stat};
 
 /// Up to this size memory is set aside by what the metadata say, without asking the file.
 const TRUSTED: u64 = 1024 * 1024;
 
+/// Pieces of at least this many bytes are lent from a mapping; fewer are copied, which costs less than the faults of pages.
+const LENT: usize = 16 << 10;
+
 /// Reads one content from any position, whatever its size, in bounded memory.
 ///
 /// Valid whatever happens to the store meanwhile. The bytes are not verified. A file that ends early makes a read
-/// fail with `UnexpectedEof`.
+/// fail with `UnexpectedEof`. Reading waits for a disk if need be; [`BlobReader::ready`] does not.
 pub struct BlobReader {
     digest: Digest,
     source: Source,
@@ -29,20 +33,84 @@ pub struct BlobReader {
 }
 
 enum Source {
-    File(File, Arc<Blobs>),
-    Bytes(Bytes),
+    File(Opened),
+    Bytes(Bytes, Pages),
+}
+
+/// An open content file.
+struct Opened {
+    file: File,
+    blobs: Arc<Blobs>,
+    /// For fault points: files of one algorithm.
+    algorithm: Algorithm,
+    /// Whether bytes may be lent from a mapping.
+    lends: bool,
+    /// The file mapped, once somebody has asked for that, and whether the kernel tells which of its pages are in memory.
+    /// None where it cannot be mapped.
+    mapped: OnceLock<Option<(Bytes, bool)>>,
+}
+
+impl Opened {
+    fn place(&self) -> &Path {
+        self.blobs.place(self.algorithm)
+    }
+
+    /// The file mapped, if it has `size` bytes and can be.
+    fn mapped(&self, size: u64) -> Option<&(Bytes, bool)> {
+        let map = || match sys::Mapping::map(&self.file, self.place(), size) {
+            Ok(sys::Mapped::Done(map)) => {
+                let told = map.is_told();
+                Some((Bytes::from_owner(map), told))
+            }
+            _ => None,
+        };
+        self.mapped.get_or_init(map).as_ref()
+    }
+
+    /// A part of the file, of `size` bytes in all, if it is in memory.
+    fn ready(&self, size: u64, range: Range<usize>) -> io::Result<Option<Bytes>> {
+        let (start, len) = (range.start as u64, range.len());
+        let Some((mapped, true)) = self.mapped(size) else { return Ok(None) };
+        let Some(part) = mapped.get(range.clone()) else { return Ok(None) };
+        if !sys::are_resident(part, self.place()) {
+            return Ok(None);
+        }
+        if self.lends && len >= LENT {
+            return Ok(Some(mapped.slice(range)));
+        }
+        let mut content = vec![0; len];
+        let read = sys::read_ready_at(&self.file, &mut content, start, self.place())?;
+        Ok(read.then(|| content.into()))
+    }
 }
 
 impl BlobReader {
     /// Reads from the content's file; None when there is no file. Another size than `size` is `Corrupt`.
-    pub(crate) fn open(blobs: &Arc<Blobs>, digest: Digest, size: u64) -> Result<Option<Self>> {
+    pub(crate) fn open(blobs: &Arc<Blobs>, digest: Digest, size: u64, lends: bool) -> Result<Option<Self>> {
         let Some(file) = blobs.open_file(&digest)? else { return Ok(None) };
+        Self::of(blobs, file, digest, size, lends).map(Some)
+    }
+
+    /// The same without waiting for a disk: `WouldBlock` where that would be.
+    pub(crate) fn open_ready(
+        blobs: &Arc<Blobs>,
+        digest: Digest,
+        size: u64,
+        lends: bool,
+    ) -> Result<Option<Self>> {
+        let Some(file) = blobs.open_ready(&digest)? else { return Ok(None) };
+        Self::of(blobs, file, digest, size, lends).map(Some)
+    }
+
+    fn of(blobs: &Arc<Blobs>, file: File, digest: Digest, size: u64, lends: bool) -> Result<Self> {
         let fail = |error| Error::io("stat the content", &blobs.path(&digest), error);
         let found = Stat::of(&file).map_err(fail)?.size;
         if found != size {
             return Err(wrong_size(&digest, size, &found.to_string()));
         }
-        Ok(Some(Self { digest, source: Source::File(file, Arc::clone(blobs)), len: size, position: 0 }))
+        let (blobs, algorithm) = (Arc::clone(blobs), digest.algorithm());
+        let opened = Opened { file, blobs, algorithm, lends, mapped: OnceLock::new() };
+        Ok(Self { digest, source: Source::File(opened), len: size, position: 0 })
     }
 
     /// The digest of the whole content.
@@ -63,30 +131,99 @@ impl BlobReader {
         self.len == 0
     }
 
-    /// A part of it, read into memory; the position stays. The caller has checked the range.
-    pub(crate) fn range(&self, range: Range<u64>) -> Result<Bytes> {
-        let fail = |error| {
-            Error::new(ErrorKind::Io, format!("cannot read a range of the content, digest={}", self.digest))
-                .with_source(error)
-        };
-        let too_long = || fail(io::ErrorKind::OutOfMemory.into());
-        let start = usize::try_from(range.start).map_err(|_| too_long())?;
-        let end = usize::try_from(range.end).map_err(|_| too_long())?;
+    /// A part of it, read into memory; the position stays. Waits for a disk if need be.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the range does not lie within the content; `Io`, also when the file ends early.
+    pub fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        let within = self.within(&range)?;
         match &self.source {
-            Source::Bytes(bytes) => Ok(bytes.slice(start..end)),
-            Source::File(file, blobs) => {
-                let mut content = vec![0; end - start];
-                sys::read_exact_at(file, &mut content, range.start, blobs.root().path()).map_err(fail)?;
+            Source::Bytes(bytes, _) => Ok(bytes.slice(within)),
+            Source::File(opened) => {
+                let mut content = vec![0; within.len()];
+                sys::read_exact_at(&opened.file, &mut content, range.start, opened.place())
+                    .map_err(|error| self.fail(error))?;
                 Ok(content.into())
             }
+        }
+    }
+
+    /// A part of it, if that is in memory; None where a disk would be waited for, or nobody can tell. The position stays.
+    ///
+    /// Bytes of a mapped store are lent, not copied: they are pages of the file that were in memory when this looked. Under
+    /// pressure the kernel may take them from memory again before they are used.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobReader::range`].
+    pub fn ready(&self, range: Range<u64>) -> Result<Option<Bytes>> {
+        let within = self.within(&range)?;
+        match &self.source {
+            _ if within.is_empty() => Ok(Some(Bytes::new())),
+            Source::File(opened) => opened.ready(self.len, within).map_err(|error| self.fail(error)),
+            Source::Bytes(bytes, pages) => {
+                let part = bytes.slice(within);
+                let ready = match pages {
+                    Pages::Own => true,
+                    Pages::Mapped { told } => *told && sys::are_resident(&part, Path::new("")),
+                };
+                Ok(ready.then_some(part))
+            }
+        }
+    }
+
+    /// A part of it, of the mapped file where bytes may be lent, else read.
+    pub(crate) fn lend(&self, range: Range<u64>) -> Result<Bytes> {
+        let within = self.within(&range)?;
+        match &self.source {
+            Source::File(opened) if opened.lends && !within.is_empty() => match opened.mapped(self.len) {
+                Some((mapped, _)) => Ok(mapped.slice(within)),
+                None => self.range(range),
+            },
+            _ => self.range(range),
+        }
+    }
+
+    fn within(&self, range: &Range<u64>) -> Result<Range<usize>> {
+        let place = |at: u64| usize::try_from(at).ok();
+        match (place(range.start), place(range.end)) {
+            (Some(start), Some(end)) if start <= end && range.end <= self.len => Ok(start..end),
+            _ => Err(Error::invalid(format!(
+                "range is outside of the content, digest={}, size={}, range={}..{}",
+                self.digest, self.len, range.start, range.end
+            ))),
+        }
+    }
+
+    #[cold]
+    fn fail(&self, error: io::Error) -> Error {
+        Error::new(ErrorKind::Io, format!("cannot read the content, digest={}", self.digest))
+            .with_source(error)
+    }
+
+    /// The files that it reads from, if it does.
+    pub(super) fn blobs(&self) -> Option<&Arc<Blobs>> {
+        match &self.source {
+            Source::File(opened) => Some(&opened.blobs),
+            Source::Bytes(..) => None,
+        }
+    }
+
+    /// Where bytes are that [`BlobReader::ready`] gives.
+    pub(super) fn pages(&self) -> Pages {
+        match &self.source {
+            Source::File(opened) if opened.lends => Pages::Mapped { told: true },
+            Source::File(_) => Pages::Own,
+            Source::Bytes(_, pages) => *pages,
         }
     }
 
     /// The open file that has the content, unless it is in memory.
     pub(crate) fn file(&self) -> Option<&File> {
         match &self.source {
-            Source::File(file, _) => Some(file),
-            Source::Bytes(_) => None,
+            Source::File(opened) => Some(&opened.file),
+            Source::Bytes(..) => None,
         }
     }
 
@@ -108,13 +245,11 @@ impl BlobReader {
             let part = buffer.len().min(usize::try_from(self.len - position).unwrap_or(usize::MAX));
             let part = buffer.get_mut(..part).unwrap_or_default();
             match &self.source {
-                Source::File(file, blobs) => {
-                    sys::read_exact_at(file, part, position, blobs.root().path()).map_err(|error| {
-                        Error::new(ErrorKind::Io, format!("cannot read the content, digest={}", self.digest))
-                            .with_source(error)
-                    })?;
+                Source::File(opened) => {
+                    sys::read_exact_at(&opened.file, part, position, opened.place())
+                        .map_err(|error| self.fail(error))?;
                 }
-                Source::Bytes(bytes) => {
+                Source::Bytes(bytes, _) => {
                     let start = usize::try_from(position).unwrap_or(usize::MAX);
                     part.copy_from_slice(bytes.get(start..start + part.len()).unwrap_or_default());
                 }
@@ -137,8 +272,9 @@ impl From<Blob> for BlobReader {
     /// Reads what the blob derefs to: of a slice, the slice.
     fn from(blob: Blob) -> Self {
         let digest = blob.digest();
+        let pages = blob.pages();
         let bytes = blob.into_bytes();
-        Self { digest, len: bytes.len() as u64, source: Source::Bytes(bytes), position: 0 }
+        Self { digest, len: bytes.len() as u64, source: Source::Bytes(bytes, pages), position: 0 }
     }
 }
 
@@ -148,8 +284,8 @@ impl BlobReader {
         let want = buffer.len().min(left);
         let Some(buffer) = buffer.get_mut(..want).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
         match &self.source {
-            Source::File(file, blobs) => {
-                match sys::read_some_at(file, buffer, position, blobs.root().path())? {
+            Source::File(opened) => {
+                match sys::read_some_at(&opened.file, buffer, position, opened.place())? {
                     0 => {
                         let message = format!(
                             "content ends early, digest={}, expected={}, found={position}",
@@ -160,7 +296,7 @@ impl BlobReader {
                     read => Ok(read),
                 }
             }
-            Source::Bytes(bytes) => {
+            Source::Bytes(bytes, _) => {
                 let start = usize::try_from(position).unwrap_or(usize::MAX);
                 let part = bytes.get(start..).and_then(|rest| rest.get(..want)).unwrap_or_default();
                 buffer.copy_from_slice(part);
@@ -234,7 +370,7 @@ pub(super) fn read_exactly(blobs: &Blobs, file: &File, digest: &Digest, size: u6
     let mut content = Vec::with_capacity(len + 1);
     loop {
         let at = content.len();
-        match sys::read_at(file, &mut content, at as u64, blobs.root().path()).map_err(fail)? {
+        match sys::read_at(file, &mut content, at as u64, blobs.place(digest.algorithm())).map_err(fail)? {
             0 => break,
             // A regular file gives less than asked for only at its end.
             _ if content.len() >= len => break,

@@ -9,6 +9,7 @@ pub(crate) mod fuzzing;
 mod key;
 mod lifecycle;
 mod log_tail;
+mod published;
 mod record;
 #[cfg(test)]
 mod recorded;
@@ -355,6 +356,8 @@ fn unopened(action: &str, path: &Path, error: rocksdb::Error) -> Error {
 fn engine(action: &str, error: rocksdb::Error) -> Error {
     let kind = match error.kind() {
         rocksdb::ErrorKind::Corruption => ErrorKind::Corrupt,
+        // Asked of a view that does not wait.
+        rocksdb::ErrorKind::Incomplete => ErrorKind::WouldBlock,
         rocksdb::ErrorKind::IOError if error.as_ref().contains("No space left") => ErrorKind::NoSpace,
         _ => ErrorKind::Io,
     };

@@ -3,21 +3,22 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, Snapshot};
+use rocksdb::{DB, DBPinnableSlice, DBRawIteratorWithThreadMode, ReadOptions, ReadTier, Snapshot};
 
 use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId, tag_byte};
-use super::record::{
-    ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, split_journal,
-};
+use super::record::{ContentRecord, ManifestRecord, ReferrerRecord, TagRecord, split_journal};
 use super::schema::{Family, MARK};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fault::{self, Call};
 
 /// Committed rows, live or of one moment.
 pub(crate) struct View<'a> {
     metadata: &'a Metadata,
     snapshot: Option<Snapshot<'a>>,
+    /// Rows that are not in memory are waited for.
+    waits: bool,
 }
 
 /// Which referrers of a subject to visit, and from where.
@@ -63,11 +64,22 @@ pub(super) type Visit<T = ()> = Result<ControlFlow<T>>;
 
 impl<'a> View<'a> {
     pub(super) fn live(metadata: &'a Metadata) -> Self {
-        Self { metadata, snapshot: None }
+        Self { metadata, snapshot: None, waits: true }
     }
 
     pub(super) fn of_snapshot(metadata: &'a Metadata) -> Self {
-        Self { metadata, snapshot: Some(metadata.db.snapshot()) }
+        Self { metadata, snapshot: Some(metadata.db.snapshot()), waits: true }
+    }
+
+    /// The same view, which fails with `WouldBlock` where a disk would be waited for.
+    pub(crate) fn without_waiting(mut self) -> Self {
+        self.waits = false;
+        self
+    }
+
+    /// Whether whoever reads by this view may wait for a disk.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     // Content.
@@ -382,86 +394,13 @@ impl<'a> View<'a> {
         })
     }
 
-    // The published view.
-
-    /// The outer `None`: this name has not changed since the last publish.
-    pub(crate) fn base(&self, layout_name: &str) -> Result<Option<Option<Digest>>> {
-        self.get(Family::Default, &key::base(layout_name))?.map(|row| decode_target(&row)).transpose()
-    }
-
-    pub(crate) fn bases(&self, mut visit: impl FnMut(&str, Option<Digest>) -> Visit) -> Result<()> {
-        self.scan(Family::Default, &[tag_byte::BASE], None, |key, value| {
-            visit(text(rest(key, 1)?)?, decode_target(value)?)
-        })
-    }
-
-    /// Entries that are not ours to understand: name, digest as written, JSON.
-    pub(crate) fn foreign(&self, mut visit: impl FnMut(&str, &str, &str) -> Visit) -> Result<()> {
-        self.scan(Family::Default, &[tag_byte::FOREIGN], None, |key, value| {
-            let (name, digest) = text(rest(key, 1)?)?.rsplit_once('\0').ok_or_else(|| malformed(key))?;
-            visit(name, digest, text(value)?)
-        })
-    }
-
-    /// The entries of this name that are not ours to understand: digest as written, JSON.
-    pub(crate) fn foreign_of(&self, name: &str, mut visit: impl FnMut(&str, &str) -> Visit) -> Result<()> {
-        let prefix = key::foreign(name, "");
-        self.scan(Family::Default, &prefix, None, |key, value| {
-            visit(text(rest(key, prefix.len())?)?, text(value)?)
-        })
-    }
-
-    /// Whether an entry is kept as one that is not ours to understand.
-    pub(crate) fn is_foreign(&self, name: &str, digest: &str) -> Result<bool> {
-        Ok(self.get(Family::Default, &key::foreign(name, digest))?.is_some())
-    }
-
-    /// What other tools say of entries, as JSON, with the names of those that have one.
-    pub(crate) fn extras(&self, mut visit: impl FnMut(Option<&str>, &str) -> Visit) -> Result<()> {
-        self.scan(Family::Default, &[tag_byte::EXTRA], None, |key, value| {
-            let name = text(rest(key, 1)?)?;
-            visit(if name.starts_with('\0') { None } else { Some(name) }, text(value)?)
-        })
-    }
-
-    /// What another tool says of an entry, as JSON.
-    pub(crate) fn extra(&self, name: Option<&str>, digest: &Digest) -> Result<Option<String>> {
-        self.get(Family::Default, &key::extra(name, digest))?
-            .map(|row| text(&row).map(str::to_owned))
-            .transpose()
-    }
-
-    /// Whether another tool says more of any entry.
-    pub(crate) fn has_extras(&self) -> Result<bool> {
-        let mut any = false;
-        self.scan(Family::Default, &[tag_byte::EXTRA], None, |_, _| {
-            any = true;
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(any)
-    }
-
-    pub(crate) fn fingerprint(&self, fact: &str) -> Result<Option<Fingerprint>> {
-        self.get(Family::Default, &key::fact(fact))?.map(|row| Fingerprint::decode(&row)).transpose()
-    }
-
-    pub(crate) fn has_fact(&self, fact: &str) -> Result<bool> {
-        Ok(self.get(Family::Default, &key::fact(fact))?.is_some())
-    }
-
-    /// A fact that is a time, in milliseconds since 1970, and a flag.
-    pub(crate) fn moment(&self, fact: &str) -> Result<Option<(u64, bool)>> {
-        let key = key::fact(fact);
-        let Some(row) = self.get(Family::Default, &key)? else { return Ok(None) };
-        let (at, flag) = row.split_first_chunk::<8>().ok_or_else(|| malformed(&key))?;
-        Ok(Some((u64::from_be_bytes(*at), flag == [1])))
-    }
-
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
         let handle = self.metadata.family(family);
+        let mut options = ReadOptions::default();
+        self.limit(&mut options)?;
         let row = match &self.snapshot {
-            None => self.metadata.db.get_pinned_cf(handle, key),
-            Some(snapshot) => snapshot.get_pinned_cf(handle, key),
+            None => self.metadata.db.get_pinned_cf_opt(handle, key, &options),
+            Some(snapshot) => snapshot.get_pinned_cf_opt(handle, key, options),
         };
         row.map_err(|error| self.metadata.met("read the metadata", error))
     }
@@ -484,7 +423,7 @@ impl<'a> View<'a> {
                 options.set_iterate_upper_bound(end);
             }
         }
-        let mut iterator = self.iterator(family, options);
+        let mut iterator = self.iterator(family, options)?;
         pass(self.metadata, &mut iterator, prefix, after, visit)
     }
 
@@ -494,7 +433,7 @@ impl<'a> View<'a> {
         tag: u8,
         read: impl FnOnce(&[u8], &[u8]) -> Result<T>,
     ) -> Result<Option<T>> {
-        let mut iterator = self.iterator(Family::Default, ReadOptions::default());
+        let mut iterator = self.iterator(Family::Default, ReadOptions::default())?;
         iterator.seek_for_prev([tag + 1]);
         let found = match iterator.item() {
             Some((key, value)) if key.first() == Some(&tag) => Some(read(key, value)?),
@@ -504,12 +443,29 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    fn iterator(&self, family: Family, options: ReadOptions) -> DBRawIteratorWithThreadMode<'_, DB> {
+    fn iterator(
+        &self,
+        family: Family,
+        mut options: ReadOptions,
+    ) -> Result<DBRawIteratorWithThreadMode<'_, DB>> {
         let handle = self.metadata.family(family);
-        match &self.snapshot {
+        self.limit(&mut options)?;
+        Ok(match &self.snapshot {
             None => self.metadata.db.raw_iterator_cf_opt(handle, options),
             Some(snapshot) => snapshot.raw_iterator_cf_opt(handle, options),
+        })
+    }
+
+    /// Keeps a read to what is in memory, if it may not wait.
+    fn limit(&self, options: &mut ReadOptions) -> Result<()> {
+        if self.waits {
+            return Ok(());
         }
+        options.set_read_tier(ReadTier::BlockCache);
+        if fault::left_out(Call::ReadyRows, &self.metadata.path) {
+            return Err(Error::new(ErrorKind::WouldBlock, "cannot read the metadata from memory"));
+        }
+        Ok(())
     }
 }
 
@@ -556,11 +512,11 @@ fn kind_of(key: &[u8]) -> Result<Kind> {
     key.last().copied().and_then(Kind::from_code).ok_or_else(|| malformed(key))
 }
 
-fn rest(key: &[u8], at: usize) -> Result<&[u8]> {
+pub(super) fn rest(key: &[u8], at: usize) -> Result<&[u8]> {
     key.get(at..).ok_or_else(|| malformed(key))
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| malformed(bytes))
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::Core;
 use super::locks::Need;
 use super::options::{ReadMode, Verify};
-use crate::blobs::{Blob, BlobReader};
+use crate::blobs::{Blob, BlobReader, not_in_memory};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, View};
@@ -19,6 +19,9 @@ const MAP_THRESHOLD: u64 = 256 << 10;
 /// Filing may move content from the journal to its file between two looks, and a push may bring it back; a third
 /// round that finds neither means that the file is not there.
 const ROUNDS: usize = 3;
+
+/// What has to be hashed before it is given, by somebody who may not wait, is at most so large.
+const HASHED_READY: u64 = 64 << 10;
 
 /// Contents verified by this process that are remembered.
 const REMEMBERED: usize = 16_384;
@@ -49,9 +52,7 @@ pub(super) struct Verified(Mutex<Vec<Option<Digest>>>);
 impl Core {
     pub(super) fn load(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
         let Some((record, blob)) = self.find_blob(view, digest)? else { return Ok(None) };
-        if self.must_verify(&record, digest) {
-            self.verified(digest, blob.verify())?;
-        }
+        self.check(view, &record, digest, || blob.verify())?;
         Ok(Some(blob))
     }
 
@@ -61,8 +62,7 @@ impl Core {
 
     /// Hashes a content whatever the options say; false when it is not known.
     pub(super) fn verify_content(&self, view: &View<'_>, digest: &Digest) -> Result<bool> {
-        let open = |record: &ContentRecord| BlobReader::open(&self.blobs, *digest, record.size);
-        match self.find(view, digest, open)? {
+        match self.find(view, digest, |record| self.open_file(view, record, digest))? {
             None => return Ok(false),
             Some((_, Found::Journal(bytes))) => {
                 self.verified(digest, Blob::journalled(*digest, bytes).verify())?;
@@ -75,7 +75,10 @@ impl Core {
     fn find_blob(&self, view: &View<'_>, digest: &Digest) -> Result<Option<(ContentRecord, Blob)>> {
         let map = self.options.read_mode == ReadMode::Map;
         let found = self.find(view, digest, |record| {
-            if map && record.size >= MAP_THRESHOLD {
+            if !view.waits() {
+                let reader = self.open_file(view, record, digest)?;
+                reader.as_ref().map(Blob::ready).transpose()
+            } else if map && record.size >= MAP_THRESHOLD {
                 Blob::map(&self.blobs, *digest, record.size)
             } else {
                 Blob::read(&self.blobs, *digest, record.size)
@@ -88,16 +91,27 @@ impl Core {
     }
 
     pub(super) fn open_reader(&self, view: &View<'_>, digest: &Digest) -> Result<Option<BlobReader>> {
-        let open = |record: &ContentRecord| BlobReader::open(&self.blobs, *digest, record.size);
-        let Some((record, found)) = self.find(view, digest, open)? else { return Ok(None) };
+        let found = self.find(view, digest, |record| self.open_file(view, record, digest))?;
+        let Some((record, found)) = found else { return Ok(None) };
         let reader = match found {
             Found::Journal(bytes) => BlobReader::from(Blob::journalled(*digest, bytes)),
             Found::File(reader) => reader,
         };
-        if self.must_verify(&record, digest) {
-            self.verified(digest, reader.verify())?;
-        }
+        self.check(view, &record, digest, || {
+            if view.waits() { reader.verify() } else { Blob::ready(&reader)?.verify() }
+        })?;
         Ok(Some(reader))
+    }
+
+    fn open_file(
+        &self,
+        view: &View<'_>,
+        record: &ContentRecord,
+        digest: &Digest,
+    ) -> Result<Option<BlobReader>> {
+        let lends = self.options.read_mode == ReadMode::Map;
+        let open = if view.waits() { BlobReader::open } else { BlobReader::open_ready };
+        open(&self.blobs, *digest, record.size, lends)
     }
 
     pub(super) fn load_range(
@@ -107,33 +121,14 @@ impl Core {
         range: Range<u64>,
     ) -> Result<Option<Bytes>> {
         let Some(reader) = self.open_reader(view, digest)? else { return Ok(None) };
-        let outside = || {
-            Error::invalid(format!(
-                "range is outside of the content, digest={digest}, size={}, range={}..{}",
-                reader.len(),
-                range.start,
-                range.end
-            ))
-        };
-        if range.start > range.end || range.end > reader.len() {
-            return Err(outside());
+        if !view.waits() {
+            return reader.ready(range)?.ok_or_else(|| not_in_memory(digest)).map(Some);
         }
-        if self.options.read_mode == ReadMode::Map && range.end - range.start >= MAP_THRESHOLD {
+        if range.end.saturating_sub(range.start) >= MAP_THRESHOLD {
             // Verified above where that was asked for, so the mapping need not be hashed again.
-            let Some(blob) = self.map(view, digest)? else { return Ok(None) };
-            let start = usize::try_from(range.start).map_err(|_| outside())?;
-            let end = usize::try_from(range.end).map_err(|_| outside())?;
-            return Ok(Some(blob.slice(start..end)?.into_bytes()));
+            return reader.lend(range).map(Some);
         }
         reader.range(range).map(Some)
-    }
-
-    fn map(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
-        let found = self.find(view, digest, |record| Blob::map(&self.blobs, *digest, record.size))?;
-        Ok(found.map(|(_, found)| match found {
-            Found::Journal(bytes) => Blob::journalled(*digest, bytes),
-            Found::File(blob) => blob,
-        }))
     }
 
     fn find<T>(
@@ -157,6 +152,28 @@ impl Core {
             "content has no file, digest={digest}, path={}",
             self.blobs.path(digest).display()
         )))
+    }
+
+    /// Verifies content that is about to be given, if it has to be.
+    fn check(
+        &self,
+        view: &View<'_>,
+        record: &ContentRecord,
+        digest: &Digest,
+        verify: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if !self.must_verify(record, digest) {
+            return Ok(());
+        }
+        if view.waits() {
+            return self.verified(digest, verify());
+        }
+        // Damage is for somebody to find who may write that down.
+        if record.size > HASHED_READY || verify().is_err() {
+            return Err(not_in_memory(digest));
+        }
+        self.verified.remember(digest);
+        Ok(())
     }
 
     /// Remembers the outcome of a verification: damage in the metadata, so that the next push brings the content again.
@@ -206,7 +223,7 @@ impl Core {
         if let Some((_, bytes)) = view.journal(digest)? {
             return Ok(digest.algorithm().digest(&bytes) == *digest);
         }
-        let reader = BlobReader::open(&self.blobs, *digest, record.size);
+        let reader = BlobReader::open(&self.blobs, *digest, record.size, false);
         let verified = reader.and_then(|reader| reader.as_ref().map(BlobReader::verify).transpose());
         match verified {
             Ok(found) => Ok(found.is_some()),

@@ -88,7 +88,7 @@ impl Repository {
         after: Option<&Digest>,
         limit: usize,
     ) -> Result<Page<Descriptor>> {
-        let view = self.store().core().metadata.view();
+        let view = self.view();
         let mut parents = Vec::new();
         if limit > 0
             && let Some(id) = self.id(&view)?
@@ -158,8 +158,7 @@ impl Referrers<'_> {
     /// `Invalid` for a token of another listing; `Io`, `Corrupt`.
     pub fn page(&self) -> Result<ReferrersPage> {
         let mut page = ReferrersPage { descriptors: Vec::with_capacity(self.limit.min(8)), next: None };
-        let core = self.repository.store().core();
-        let view = core.metadata.view();
+        let view = self.repository.view();
         let Some(repository) = self.repository.id(&view)? else { return Ok(page) };
         if let Some(token) = self.after.as_ref().filter(|token| token.listing != self.listing()) {
             return Err(Error::invalid(format!("page token belongs to another listing, token={token}")));

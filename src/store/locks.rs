@@ -93,6 +93,14 @@ impl Locks {
         self.content.get(self.stripe(digest, CONTENT_STRIPES)).map(RwLock::read)
     }
 
+    /// The same without waiting for who holds it exclusively; the outer None then.
+    pub(super) fn try_content_shared(&self, digest: &Digest) -> Option<Option<RwLockReadGuard<'_, ()>>> {
+        match self.content.get(self.stripe(digest, CONTENT_STRIPES)) {
+            None => Some(None),
+            Some(lock) => lock.try_read().map(Some),
+        }
+    }
+
     fn stripe<K: Hash>(&self, key: K, stripes: usize) -> usize {
         usize::try_from(self.hasher.hash_one(key) % stripes as u64).unwrap_or_default()
     }

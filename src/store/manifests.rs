@@ -56,9 +56,9 @@ impl Repository {
     /// `Io`, `Corrupt`.
     pub fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>> {
         let core = self.store().core();
-        let view = core.metadata.view();
+        let view = self.view();
         // Given back before the bytes are read, which may find damage and mark it.
-        let held = core.answering(digest);
+        let held = core.answering(&view, digest)?;
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let Some(record) = view.manifest(id, digest)? else { return Ok(None) };
         drop(held);
@@ -73,8 +73,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn manifests(&self, after: Option<&Digest>, limit: usize) -> Result<Page<Descriptor>> {
-        let core = self.store().core();
-        let view = core.metadata.view();
+        let view = self.view();
         let mut found = Vec::new();
         if limit > 0
             && let Some(id) = self.id(&view)?

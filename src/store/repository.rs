@@ -27,19 +27,66 @@ pub struct Repository {
     name: RepositoryName,
     /// The id and the epoch in which it was found, so that most reads need no look-up; [`UNKNOWN`] before.
     cached: AtomicU64,
+    /// Reads may wait for a disk.
+    waits: bool,
 }
 
 const UNKNOWN: u64 = u64::MAX;
 
 impl Clone for Repository {
     fn clone(&self) -> Self {
-        Self::new(self.store.clone(), self.name.clone())
+        Self {
+            store: self.store.clone(),
+            name: self.name.clone(),
+            cached: AtomicU64::new(self.cached.load(Ordering::Relaxed)),
+            waits: self.waits,
+        }
     }
 }
 
 impl Repository {
     pub(super) fn new(store: Store, name: RepositoryName) -> Self {
-        Self { store, name, cached: AtomicU64::new(UNKNOWN) }
+        Self { store, name, cached: AtomicU64::new(UNKNOWN), waits: true }
+    }
+
+    /// A handle of the same repository whose reads never wait for a disk: they answer from memory or fail with
+    /// [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock). For threads that serve many, such as those of an async
+    /// runtime; whoever is told so asks an ordinary handle on a thread that may wait.
+    ///
+    /// Reads are `stat`, `get`, `reader`, `range`, `resolve`, `resolve_reference`, `manifest`, `manifests`, `tags`, `tags_of`,
+    /// `contents`, `referrers`, `successors`, `predecessors` and `upload_status`. Everything else does as with any handle. A
+    /// reader that `reader` gives waits in all but [`BlobReader::ready`]. `get` and `range` give nothing of more than 8 MiB that
+    /// has a file, and nothing that would have to be hashed first and has more than 64 KiB.
+    ///
+    /// What is in memory is up to the kernel and the engine of the metadata. Where the kernel does not tell, such as of files
+    /// that belong to another user, before Linux 5.12, and on some stacked filesystems, content in files counts as not in
+    /// memory.
+    ///
+    /// ```
+    /// # fn main() -> orlop::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = orlop::Options::new().create(dir.path().join("s"))?;
+    /// use orlop::ErrorKind;
+    ///
+    /// let images = store.default_repository();
+    /// let digest = images.push_bytes("hello")?.digest;
+    /// let found = match images.without_waiting().get(&digest) {
+    ///     Err(error) if error.kind() == ErrorKind::WouldBlock => images.get(&digest)?, // on another thread
+    ///     answer => answer?,
+    /// };
+    /// assert_eq!(&found.expect("it was pushed")[..], b"hello");
+    /// # store.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn without_waiting(&self) -> Self {
+        Self { waits: false, ..self.clone() }
+    }
+
+    /// What is committed, as this handle reads it.
+    pub(super) fn view(&self) -> View<'_> {
+        let view = self.store.core().metadata.view();
+        if self.waits { view } else { view.without_waiting() }
     }
 
     /// Its name; empty for the unnamed repository.
@@ -60,7 +107,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn exists(&self) -> Result<bool> {
-        Ok(self.id(&self.store.core().metadata.view())?.is_some())
+        Ok(self.id(&self.view())?.is_some())
     }
 
     /// The id, when the repository exists.
@@ -162,11 +209,11 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// `Io`, `Corrupt`.
+    /// `Io`, `Corrupt`; as every read `WouldBlock`, if the handle is one that does not wait.
     pub fn stat(&self, digest: &Digest) -> Result<Option<Stat>> {
         let core = self.store.core();
-        let _held = core.answering(digest);
-        let view = core.metadata.view();
+        let view = self.view();
+        let _held = core.answering(&view, digest)?;
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let manifest = view.manifest(id, digest)?;
         let blob = view.is_member(id, Kind::Blob, digest)?;
@@ -189,7 +236,7 @@ impl Repository {
     /// `Io`; `Corrupt` when the file is missing, has another size, or fails verification.
     pub fn get(&self, digest: &Digest) -> Result<Option<Blob>> {
         let core = self.store.core();
-        let view = core.metadata.view();
+        let view = self.view();
         if !self.holds(&view, digest)? {
             return Ok(None);
         }
@@ -203,7 +250,7 @@ impl Repository {
     /// As [`Repository::get`].
     pub fn reader(&self, digest: &Digest) -> Result<Option<BlobReader>> {
         let core = self.store.core();
-        let view = core.metadata.view();
+        let view = self.view();
         if !self.holds(&view, digest)? {
             return Ok(None);
         }
@@ -217,7 +264,7 @@ impl Repository {
     /// `Invalid` when the range does not lie within the content; as [`Repository::get`].
     pub fn range(&self, digest: &Digest, range: Range<u64>) -> Result<Option<Bytes>> {
         let core = self.store.core();
-        let view = core.metadata.view();
+        let view = self.view();
         if !self.holds(&view, digest)? {
             return Ok(None);
         }
@@ -230,8 +277,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn contents(&self, after: Option<&Digest>, limit: usize) -> Result<Page<Stat>> {
-        let core = self.store.core();
-        let view = core.metadata.view();
+        let view = self.view();
         let mut digests = Vec::new();
         if limit > 0
             && let Some(id) = self.id(&view)?

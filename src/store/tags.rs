@@ -54,7 +54,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn resolve(&self, tag: &Tag) -> Result<Option<Descriptor>> {
-        let view = self.store().core().metadata.view();
+        let view = self.view();
         let Some(id) = self.id(&view)? else { return Ok(None) };
         let Some(digest) = view.tag(id, tag.as_str())? else { return Ok(None) };
         self.describe(&view, &digest)
@@ -69,9 +69,9 @@ impl Repository {
         match reference {
             Reference::Tag(tag) => self.resolve(tag),
             Reference::Digest(digest) => {
-                let core = self.store().core();
-                let _held = core.answering(digest);
-                self.describe(&core.metadata.view(), digest)
+                let view = self.view();
+                let _held = self.store().core().answering(&view, digest)?;
+                self.describe(&view, digest)
             }
         }
     }
@@ -83,7 +83,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn tags(&self, after: Option<&str>, limit: usize) -> Result<Page<TagEntry>> {
-        let view = self.store().core().metadata.view();
+        let view = self.view();
         let mut found = Vec::new();
         if limit > 0
             && let Some(id) = self.id(&view)?
@@ -102,7 +102,7 @@ impl Repository {
     ///
     /// `Io`, `Corrupt`.
     pub fn tags_of(&self, digest: &Digest) -> Result<Vec<Tag>> {
-        let view = self.store().core().metadata.view();
+        let view = self.view();
         let mut found = Vec::new();
         if let Some(id) = self.id(&view)? {
             view.tags_of(id, digest, |tag| {

@@ -253,7 +253,7 @@ impl<'a> TakeIn<'a> {
         // A view that only reads hashes at the first read instead.
         let unverified = self.core.ephemeral.is_some();
         if !unverified {
-            let verified = BlobReader::open(&self.core.blobs, *digest, size)
+            let verified = BlobReader::open(&self.core.blobs, *digest, size, false)
                 .and_then(|reader| reader.as_ref().map(BlobReader::verify).transpose());
             match verified {
                 Ok(Some(())) => {}

@@ -13,8 +13,8 @@ use super::Core;
 use super::batch::Item;
 use super::options::Answers;
 use crate::digest::Digest;
-use crate::error::Result;
-use crate::metadata::fact;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{View, fact};
 use crate::sys::fault::{self, Call};
 
 /// Filters; each takes the touches of a third of the grace, and the oldest is emptied for the next.
@@ -156,14 +156,25 @@ impl Core {
     }
 
     /// For an answer whether something exists: it stays for a grace from now on, so whoever looks while he holds this, and
-    /// finds it, may say so. None where nothing is collected.
-    pub(super) fn answering(&self, digest: &Digest) -> Option<RwLockReadGuard<'_, ()>> {
+    /// finds it, may say so. None where nothing is collected. Whoever has a content's stripe exclusively may be waiting for a
+    /// disk, so a view that does not wait is refused with `WouldBlock` then.
+    pub(super) fn answering(
+        &self,
+        view: &View<'_>,
+        digest: &Digest,
+    ) -> Result<Option<RwLockReadGuard<'_, ()>>> {
         if self.read_only {
-            return None;
+            return Ok(None);
         }
-        let held = self.locks.content_shared(digest);
+        let held = if view.waits() {
+            self.locks.content_shared(digest)
+        } else {
+            self.locks.try_content_shared(digest).ok_or_else(|| {
+                Error::new(ErrorKind::WouldBlock, format!("content is being changed, digest={digest}"))
+            })?
+        };
         self.touch(digest);
-        held
+        Ok(held)
     }
 
     /// What a commit brings, holds or names. The caller holds the stripes.

@@ -45,6 +45,12 @@ pub(crate) enum Call {
     Read,
     /// Mapping a file.
     Map,
+    /// Opening a file whose name is in memory. Whatever fails means that it is not.
+    OpenReady,
+    /// Asking whether pages of a mapping are in memory. Whatever fails means that they are not.
+    Resident,
+    /// Reading what is in memory of a file. `EAGAIN` means that it is not.
+    ReadReady,
     /// Making a directory.
     MakeDir,
     /// Asking for size and identity of a name.
@@ -57,6 +63,8 @@ pub(crate) enum Call {
     Lock,
     /// Opening the engine of the metadata.
     OpenRows,
+    /// Reading rows that are in memory. Left out, they are not.
+    ReadyRows,
     /// Writing rows as one: into the log and into memory.
     WriteRows,
     /// Putting the log on the disk, after the rows were written.

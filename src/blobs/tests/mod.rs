@@ -7,6 +7,7 @@
 
 mod ingest;
 mod reading;
+mod ready;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -133,7 +134,7 @@ fn what_is_no_file_is_damage() {
             blobs.open_file(&digest).unwrap_err(),
             blob(digest).unwrap_err(),
             Blob::map(&blobs, digest, 1).unwrap_err(),
-            BlobReader::open(&blobs, digest, 1).unwrap_err(),
+            BlobReader::open(&blobs, digest, 1, true).unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{kind}: {error}");

@@ -33,7 +33,7 @@ fn blobs_are_read_mapped_and_journalled_alike() {
         }
         assert!(Blob::read(&blobs, digest, size).unwrap().is_none());
         assert!(Blob::map(&blobs, digest, size).unwrap().is_none());
-        assert!(BlobReader::open(&blobs, digest, size).unwrap().is_none());
+        assert!(BlobReader::open(&blobs, digest, size, true).unwrap().is_none());
     }
 }
 
@@ -45,7 +45,7 @@ fn a_file_of_another_size_is_damage() {
         let results = [
             Blob::read(&blobs, digest, size).map(|_| ()),
             Blob::map(&blobs, digest, size).map(|_| ()),
-            BlobReader::open(&blobs, digest, size).map(|_| ()),
+            BlobReader::open(&blobs, digest, size, true).map(|_| ()),
         ];
         for result in results {
             let error = result.unwrap_err();
@@ -115,7 +115,7 @@ fn readers_read_from_any_position() {
     let (_root, blobs) = open();
     let content = pattern(10_000);
     let digest = put(&blobs, &content);
-    let by_file = BlobReader::open(&blobs, digest, 10_000).unwrap().unwrap();
+    let by_file = BlobReader::open(&blobs, digest, 10_000, true).unwrap().unwrap();
     let by_blob = BlobReader::from(Blob::journalled(digest, content.clone().into()));
     blobs.remove(&digest).unwrap();
     for mut reader in [by_file, by_blob] {
@@ -151,7 +151,7 @@ fn readers_read_from_any_position() {
 fn a_reader_whose_file_ends_early_fails() {
     let (_root, blobs) = open();
     let digest = put(&blobs, &pattern(1000));
-    let mut reader = BlobReader::open(&blobs, digest, 1000).unwrap().unwrap();
+    let mut reader = BlobReader::open(&blobs, digest, 1000, true).unwrap().unwrap();
     // As root the mode of the file does not stop this; for others it is made writable first.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(blobs.path(&digest), mode).unwrap();

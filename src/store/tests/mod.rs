@@ -23,6 +23,7 @@ mod model;
 mod plain;
 mod powercut;
 mod protocol;
+mod ready;
 mod soak;
 mod state;
 #[expect(dead_code, reason = "the tests from outside use the rest")]

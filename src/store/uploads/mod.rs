@@ -248,7 +248,7 @@ impl Repository {
         let core = self.store().core();
         let record = match core.uploads.unsaved(id) {
             Some((record, _)) => Some(record),
-            None => core.metadata.view().upload(&id.0)?,
+            None => self.view().upload(&id.0)?,
         };
         let ours = |record: &UploadRecord| record.repository == self.name().as_str() && !is_over(record);
         record.filter(ours).map(|record| UploadStatus::new(*id, &record)).transpose()

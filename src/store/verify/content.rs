@@ -230,7 +230,7 @@ fn hash(
     size: u64,
     pace: &Pace,
 ) -> Result<Option<Digest>> {
-    let Some(reader) = BlobReader::open(blobs, *digest, size)? else {
+    let Some(reader) = BlobReader::open(blobs, *digest, size, false)? else {
         return Err(Error::corrupt(format!("content has no file, digest={digest}")));
     };
     let mut from = reader.start();
