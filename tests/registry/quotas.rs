@@ -57,8 +57,8 @@ fn a_quota_is_kept_by_every_way_in() {
     let manifest = image(b"{}", &[]);
     let headers = [("content-type", MANIFEST)];
     server.send(Method::PUT, "/v2/a/manifests/v1", &headers, manifest.clone()).expect(201);
-    // What is there already needs no room; a third object has none.
-    server.send(Method::POST, &config, &[], "{}").expect(201);
+    // What is there already needs no room; a third object has none, nor a session, which keeps room for one.
+    server.send(Method::PUT, "/v2/a/manifests/again", &headers, manifest.clone()).expect(201);
     let other = manifest.replace("schemaVersion\":2", "schemaVersion\": 2");
     refused(server.send(Method::PUT, "/v2/a/manifests/v2", &headers, other.clone()));
     refused(server.send(Method::POST, "/v2/a/blobs/uploads/", &[], ""));

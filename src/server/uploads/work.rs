@@ -49,6 +49,11 @@ impl Work {
     /// Adds a part; opens the session with the first. Where it cannot be added, what came before it is kept if parts are.
     pub(super) fn write(&self, held: Option<Held>, part: &[u8]) -> Outcome<Held> {
         let mut held = self.hold(held)?;
+        let brought = held.upload.offset() - held.start + part.len() as u64;
+        if let Some(chunk) = self.chunk.filter(|chunk| chunk.length < brought) {
+            // Nobody knows which of these bytes belong there: the session goes back to where it was.
+            return Err(chunk.differs(brought));
+        }
         match self.append(&mut held, part) {
             Ok(()) => Ok(held),
             Err(refusal) => Err(self.give_up(held, refusal)),
@@ -116,12 +121,6 @@ impl Work {
     fn append(&self, held: &mut Held, part: &[u8]) -> Outcome<()> {
         let Held { upload, start } = held;
         let offset = upload.offset();
-        if let Some(chunk) = self.chunk {
-            let brought = offset - *start + part.len() as u64;
-            if brought > chunk.length {
-                return Err(chunk.differs(brought));
-            }
-        }
         // Where the chunk says that it begins, as long as nothing of it is there.
         let at = match self.chunk {
             Some(chunk) if offset == *start => chunk.start,
