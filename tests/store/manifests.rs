@@ -73,14 +73,16 @@ fn six_kinds_of_node_have_their_edges_and_their_bytes() {
             assert_eq!(roles(&here, &digest), edges, "{media_type}");
             let stat = here.stat(&digest).unwrap().unwrap();
             assert_eq!((stat.media_type.as_deref(), stat.blob), (Some(media_type), false));
-            // Held as a blob as well it is both.
-            here.push_bytes(bytes).unwrap();
-            let stat = here.stat(&digest).unwrap().unwrap();
-            assert_eq!((stat.media_type.as_deref(), stat.blob), (Some(media_type), true));
         }
     }
     assert_eq!(here.stat(&digest_of(b"one")).unwrap().unwrap().media_type, None);
     assert!(here.stat(&digest_of(b"one")).unwrap().unwrap().blob);
+    // Held as a blob as well it is both.
+    let both = image("both", 1);
+    both.push(&here, &[]);
+    here.push_bytes(both.bytes.clone()).unwrap();
+    let stat = here.stat(&both.digest()).unwrap().unwrap();
+    assert_eq!((stat.media_type.as_deref(), stat.blob), (Some(IMAGE), true));
 }
 
 #[test]
