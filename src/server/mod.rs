@@ -29,6 +29,8 @@ mod registry;
 mod respond;
 mod route;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 pub use self::body::Body;

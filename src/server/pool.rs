@@ -1,12 +1,16 @@
 //! Work that may wait for a disk: on blocking threads, bounded in number, so that what needs no disk goes on beside it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::error::{Code, Refusal};
-use http::StatusCode;
 
 /// Who may wait for a disk at one time, and how many wait for that.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ impl Pool {
                 Arc::clone(&self.threads).acquire_owned().await.map_err(|_| busy())?
             }
         };
-        run_on(thread, work).await
+        blocking(thread, work).await.map_err(|_| gone())
     }
 
     /// Goes on with something that was begun: waits for a thread however many wait.
@@ -59,20 +63,47 @@ impl Pool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| busy())?;
-        run_on(thread, work).await
+        blocking(thread, work).await.map_err(|_| gone())
+    }
+
+    /// Does something that may wait, beside whoever asks for it: begun as soon as there is a thread, whether or not anybody
+    /// looks. However many wait already, this waits too: who does one such thing at a time is bounded by something else.
+    pub(super) fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Started<T> {
+        let threads = Arc::clone(&self.threads);
+        Started(tokio::spawn(async move {
+            let thread = threads.acquire_owned().await.ok()?;
+            blocking(thread, work).await.ok()
+        }))
     }
 }
 
-async fn run_on<T: Send + 'static>(
+fn blocking<T: Send + 'static>(
     thread: OwnedSemaphorePermit,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let work = move || {
+) -> JoinHandle<T> {
+    // Given back by the thread, not by who may have gone away: what waits for a disk goes on waiting.
+    tokio::task::spawn_blocking(move || {
         let done = work();
         drop(thread);
         done
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|_| gone())
+    })
+}
+
+/// Something that is being done. Given up when this is dropped, unless it has begun.
+#[derive(Debug)]
+pub(super) struct Started<T>(JoinHandle<Option<T>>);
+
+impl<T> Started<T> {
+    /// What came of it; none when it panicked or the runtime is going down.
+    pub(super) fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.0).poll(context).map(|done| done.ok().flatten())
+    }
+}
+
+impl<T> Drop for Started<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[cold]

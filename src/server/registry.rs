@@ -252,15 +252,19 @@ impl<P: Policy> Exchange<'_, P> {
         }
     }
 
-    /// Asks the repository something, without waiting for a disk if the answer is in memory.
+    /// Asks the repository something: here and now if the answer is in memory, else on a thread that may wait for a disk.
     pub(super) async fn look<T: Send + 'static>(
         &self,
         missing: Code,
         ask: impl Fn(&Repository) -> crate::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let refuse = |error| Refusal::of(error, missing, Code::Unsupported);
+        match ask(&self.repository.without_waiting()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            answer => return answer.map_err(refuse),
+        }
         let repository = self.repository.clone();
-        let found = self.inner.readers.run(move || ask(&repository)).await?;
-        found.map_err(|error| Refusal::of(error, missing, Code::Unsupported))
+        self.inner.readers.run(move || ask(&repository)).await?.map_err(refuse)
     }
 }
 
@@ -300,11 +304,4 @@ fn not_allowed(route: &Route<'_>, why: &str) -> Refusal {
 /// The answer of `/v2/`.
 fn base() -> Response<Body> {
     json("application/json", &std::collections::BTreeMap::<&str, &str>::new())
-}
-
-/// Whether an error only says that somebody has to wait for a disk.
-#[expect(dead_code, reason = "asked once handles that do not wait are there")]
-fn would_wait(kind: ErrorKind) -> bool {
-    let _ = kind;
-    false
 }

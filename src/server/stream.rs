@@ -1,80 +1,99 @@
 //! A content on its way to a client: piece by piece, in bounded memory.
 
-use std::future::Future;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::error::Refusal;
-use super::pool::Pool;
+use super::pool::{Pool, Started};
 use crate::BlobReader;
 
-/// Bytes of one piece.
+/// Bytes of one piece. A connection has at most two of them: one that is being sent, and the next.
 const PIECE: u64 = 256 << 10;
 
-/// A read on its way; gives the reader back.
-type Reading = Pin<Box<dyn Future<Output = Result<(BlobReader, io::Result<Bytes>), Refusal>> + Send>>;
-
 /// A part of one content.
+///
+/// What is in memory is lent to whoever sends it. The rest is read by the pool, and while a piece that was read is sent the
+/// next one is read, but no more: a slow client holds no thread and no further memory.
 pub(super) struct Content {
     pool: Pool,
-    range: Range<u64>,
-    reader: Option<BlobReader>,
-    reading: Option<Reading>,
+    reader: Arc<BlobReader>,
+    /// What is still to be given; it begins with the next piece.
+    left: Range<u64>,
+    next: Next,
+}
+
+/// The next piece.
+enum Next {
+    /// Nobody has looked for it.
+    Unknown,
+    Ready(Bytes),
+    Reading(Started<crate::Result<Bytes>>),
+    /// It cannot be read, for this reason if that was not told yet.
+    Failed(Option<crate::Error>),
 }
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content").field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("Content").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
 impl Content {
     /// The range must lie within the content.
     pub(super) fn new(pool: Pool, reader: BlobReader, range: Range<u64>) -> Self {
-        Self { pool, range, reader: Some(reader), reading: None }
+        Self { pool, reader: Arc::new(reader), left: range, next: Next::Unknown }
     }
 
     /// How many bytes are still to come.
     pub(super) fn left(&self) -> u64 {
-        self.range.end - self.range.start
+        self.left.end - self.left.start
     }
 
+    /// The next piece; none at the end. Once it fails it fails for ever, so that a part is never taken for the whole.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.left() == 0 {
             return Poll::Ready(None);
         }
-        if let Some(reader) = self.reader.take() {
-            let (start, wanted) = (self.range.start, self.left().min(PIECE));
-            let pool = self.pool.clone();
-            self.reading = Some(Box::pin(async move { pool.run(move || read(reader, start, wanted)).await }));
+        if matches!(self.next, Next::Unknown) {
+            self.next = self.look();
         }
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let done = ready!(reading.as_mut().poll(context));
-        self.reading = None;
-        let piece = match done {
-            Ok((reader, Ok(piece))) => {
-                self.reader = Some(reader);
-                piece
-            }
-            Ok((_, Err(error))) => return Poll::Ready(Some(Err(error))),
-            Err(_) => return Poll::Ready(Some(Err(io::ErrorKind::ResourceBusy.into()))),
+        let was_read = matches!(self.next, Next::Reading(_));
+        let piece = match &mut self.next {
+            Next::Ready(piece) => Ok(std::mem::take(piece)),
+            Next::Reading(reading) => match ready!(reading.poll_done(context)) {
+                Some(read) => read.map_err(Some),
+                None => Err(None),
+            },
+            Next::Failed(why) => Err(why.take()),
+            Next::Unknown => Err(None),
         };
-        self.range.start += piece.len() as u64;
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(why) => {
+                self.next = Next::Failed(None);
+                let error =
+                    why.map_or_else(|| io::Error::other("content can no longer be read"), io::Error::other);
+                return Poll::Ready(Some(Err(error)));
+            }
+        };
+        self.left.start += piece.len() as u64;
+        self.next = if was_read && self.left() > 0 { self.look() } else { Next::Unknown };
         Poll::Ready(Some(Ok(piece)))
     }
-}
 
-fn read(mut reader: BlobReader, start: u64, wanted: u64) -> (BlobReader, io::Result<Bytes>) {
-    let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-    let outcome = reader
-        .seek(SeekFrom::Start(start))
-        .and_then(|_| reader.by_ref().take(wanted).read_to_end(&mut piece))
-        .and_then(
-            |read| if read as u64 == wanted { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) },
-        );
-    (reader, outcome.map(|()| piece.into()))
+    /// Looks for the next piece in memory, and begins to read it where it is not.
+    fn look(&self) -> Next {
+        let piece = self.left.start..self.left.end.min(self.left.start.saturating_add(PIECE));
+        match self.reader.ready(piece.clone()) {
+            Ok(Some(piece)) => Next::Ready(piece),
+            Ok(None) => {
+                let reader = Arc::clone(&self.reader);
+                Next::Reading(self.pool.start(move || reader.range(piece)))
+            }
+            Err(error) => Next::Failed(Some(error)),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Fault points: where tests make a call to the operating system fail.
 //!
 //! Outside `cfg(test)` a point is an empty inlined function. In tests a `Fault` is armed for the paths below
-//! one directory, because tests of one process run side by side: the call fails, the process ends there, or a step of
+//! one directory, because tests of one process run side by side: the call fails, waits, the process ends there, or a step of
 //! the protocol is left out although the call answers that it was done. A `Recording` writes down what was called in
 //! which order.
 
@@ -138,7 +138,7 @@ mod armed;
 
 #[cfg(test)]
 pub(crate) use self::armed::{
-    Event, Fault, arm, left_out, moving, point, point_at, record, step, write_len, wrote_rows,
+    Armed, Event, Fault, arm, left_out, moving, point, point_at, record, step, write_len, wrote_rows,
 };
 
 #[cfg(test)]
@@ -203,6 +203,28 @@ mod tests {
         let calls: Vec<String> = recording.events().iter().map(|event| format!("{event:?}")).collect();
         assert_eq!(calls.len(), 5, "{calls:?}");
         assert!(calls[4].contains("\"x\"") && calls[4].contains("\"y\""), "{calls:?}");
+    }
+
+    #[test]
+    fn a_stalled_call_goes_on_once_it_is_disarmed() {
+        let root = Path::new("/fault-test/stall");
+        let armed = arm(Fault::stall(Call::Read, root).nth(2));
+        point(Call::Read, root).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let stalled = std::thread::spawn(move || {
+            point(Call::Read, root).unwrap();
+            sender.send(()).unwrap();
+        });
+        while armed.fired() == 0 {
+            std::thread::yield_now();
+        }
+        // Others go on, and may arm and disarm.
+        point(Call::Read, root).unwrap();
+        drop(arm(Fault::new(Call::Open, root, Errno::IO)));
+        receiver.try_recv().unwrap_err();
+        drop(armed);
+        stalled.join().unwrap();
+        receiver.try_recv().unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -24,6 +24,8 @@ enum Action {
     Skip,
     /// The process is killed.
     Exit,
+    /// It waits, as for a disk that answers no more, until the fault is disarmed; then it is done.
+    Stall,
 }
 
 /// What is to fail.
@@ -63,6 +65,11 @@ impl Fault {
         Self::of(None, root, Action::Exit)
     }
 
+    /// The first such call below `root` waits until this is disarmed.
+    pub(crate) fn stall(call: Call, root: &Path) -> Self {
+        Self::of(Some(call), root, Action::Stall)
+    }
+
     fn of(call: Option<Call>, root: &Path, action: Action) -> Self {
         Self { call, root: root.to_path_buf(), nth: 1, forever: false, action, short_writes: false }
     }
@@ -91,6 +98,8 @@ struct Plan {
     fault: Fault,
     seen: AtomicUsize,
     fired: AtomicUsize,
+    disarmed: Mutex<bool>,
+    changed: Condvar,
 }
 
 /// An armed fault; disarmed when dropped.
@@ -112,13 +121,16 @@ impl Armed {
 impl Drop for Armed {
     fn drop(&mut self) {
         PLANS.write().retain(|plan| !Arc::ptr_eq(plan, &self.0));
+        *self.0.disarmed.lock() = true;
+        self.0.changed.notify_all();
     }
 }
 
 /// Arms a fault until the guard is dropped.
 #[must_use]
 pub(crate) fn arm(fault: Fault) -> Armed {
-    let plan = Arc::new(Plan { fault, seen: AtomicUsize::new(0), fired: AtomicUsize::new(0) });
+    let (seen, fired) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let plan = Arc::new(Plan { fault, seen, fired, disarmed: Mutex::new(false), changed: Condvar::new() });
     PLANS.write().push(Arc::clone(&plan));
     Armed(plan)
 }
@@ -227,10 +239,22 @@ fn is_left_out(call: Call, path: &Path) -> bool {
     plans.iter().filter(|plan| plan.fault.action == Action::Skip).any(|plan| is_due(plan, call, path))
 }
 
+/// Waits where a plan says so, and keeps nobody from arming and disarming meanwhile.
+fn stall(call: Call, path: &Path) {
+    let plans = PLANS.read().clone();
+    for plan in plans.iter().filter(|plan| plan.fault.action == Action::Stall && is_due(plan, call, path)) {
+        let mut disarmed = plan.disarmed.lock();
+        while !*disarmed {
+            plan.changed.wait(&mut disarmed);
+        }
+    }
+}
+
 fn judge(call: Call, from: Option<&Path>, path: &Path) -> io::Result<()> {
+    stall(call, path);
     for plan in PLANS.read().iter() {
         match plan.fault.action {
-            Action::Skip => {}
+            Action::Skip | Action::Stall => {}
             Action::Fail(errno) if is_due(plan, call, path) => return Err(errno.into()),
             Action::Exit if is_due(plan, call, path) => {
                 let _ = kill_process(getpid(), Signal::KILL);
