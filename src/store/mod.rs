@@ -269,6 +269,15 @@ impl Store {
         self.core().reports.lock().clone()
     }
 
+    /// Whether the store takes writes: an error is why it does not.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`; `Poisoned` after a sync that failed, until the store is opened anew.
+    pub fn check_writable(&self) -> Result<()> {
+        self.core().check_writable()
+    }
+
     /// Merges the tables of the metadata into as few as there can be. Reads are quickest after it; it costs reading and
     /// writing all metadata.
     pub fn compact(&self) {

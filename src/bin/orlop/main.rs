@@ -216,7 +216,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
-        "serve" => serve::run(&serve::Args::of(matches), &output),
+        "serve" => serve::run(serve::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),
         "completion" => generate::completion(matches, command()),

@@ -215,13 +215,19 @@ pub(crate) fn read(target: &Target, output: &Output) -> Result<Store, Failure> {
 
 fn view(target: &Target) -> Result<Store, Failure> {
     // Other programs may write to the directory: a read that fails is an error, a mapping that fails is a signal.
-    Options::new().read_mode(ReadMode::Copy).open_read_only(target.path()).map_err(|error| {
-        if error.kind() == ErrorKind::NotFound {
-            no_layout_hint(Failure::from(error), target)
-        } else {
-            archive_hint(opened(error, target), target)
-        }
-    })
+    Options::new()
+        .read_mode(ReadMode::Copy)
+        .open_read_only(target.path())
+        .map_err(|error| unread(error, target))
+}
+
+/// Why something cannot be opened for reading.
+pub(crate) fn unread(error: orlop::Error, target: &Target) -> Failure {
+    if error.kind() == ErrorKind::NotFound {
+        no_layout_hint(Failure::from(error), target)
+    } else {
+        archive_hint(opened(error, target), target)
+    }
 }
 
 fn is_taken(report: &Report) -> bool {

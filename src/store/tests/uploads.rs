@@ -136,6 +136,7 @@ fn bytes_that_come_after_an_interrupted_finish_do_not_reach_the_named_file() {
     assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Indeterminate);
     assert_eq!(armed.fired(), 1);
     assert_eq!(upload.append(50_000, "x").unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(store.check_writable().unwrap_err().kind(), ErrorKind::Poisoned);
     drop((upload, armed, here, store));
     let named = root.join("blobs").join(Digest::of(&noise("saved", 50_000)).to_string().replace(':', "/"));
     assert_eq!(inode(&named), inode(&file_of(&root, id)), "it had its name before the rows failed");

@@ -1,19 +1,53 @@
 //! Addresses, and the connections that come to them.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
-use orlop::server::{Policy, Registry};
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 
-use super::shutdown::{asked, either};
+use super::meters;
+use super::shutdown::{Stop, either};
+use super::tls::{Certificate, H2};
 use crate::error::{Exit, Failure};
 
 /// After an accept that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections beyond the limit that are told so at one time; others wait to be accepted.
+const TURNED_AWAY: usize = 64;
+const AWAY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Requests at one time on one connection of HTTP/2.
+const STREAMS: u32 = 100;
+
+/// Bounds of connections.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// How long the head of a request may take, and a connection may have none.
+    pub(super) header_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub(super) idle: Duration,
+    /// Bytes of the head of a request.
+    pub(super) header_size: usize,
+    /// How many there may be.
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) metered: bool,
+}
 
 /// Reads `IP:PORT`, `localhost:PORT`, or `:PORT` for every address of the machine.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -28,58 +62,244 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Listens on every address.
-pub(super) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+pub(super) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, Failure> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            let failure = Failure::new(Exit::Other, format!("cannot listen, address={address}: {error}"));
-            match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    failure.with_hint("something listens there already: give another port with --listen")
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    failure.with_hint("ports below 1024 want a privilege: give a higher one with --listen")
-                }
-                std::io::ErrorKind::AddrNotAvailable => {
-                    failure.with_hint("no interface of this machine has that address")
-                }
-                _ => failure,
-            }
-        })?;
-        listeners.push(listener);
+        let bound = TcpListener::bind(address).await;
+        let bound = bound.and_then(|listener| listener.local_addr().map(|real| (listener, real)));
+        listeners.push(bound.map_err(|error| unbound(*address, &error))?);
     }
     Ok(listeners)
 }
 
-/// Takes connections until a signal comes.
-pub(super) async fn accept<P: Policy>(
-    listener: TcpListener,
-    registry: Registry<P>,
-    connections: &GracefulShutdown,
-) {
-    loop {
-        let next = either(async { Some(listener.accept().await) }, async {
-            asked().await;
-            None
-        });
-        match next.await {
-            None => return,
-            Some(Ok((stream, _))) => {
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(stream, registry.clone(), connections.watcher()));
-            }
-            // Out of descriptors, or the client is gone already.
-            Some(Err(_)) => tokio::time::sleep(PAUSE).await,
+fn unbound(address: SocketAddr, error: &io::Error) -> Failure {
+    let failure = Failure::new(Exit::Other, format!("cannot listen, address={address}: {error}"));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            failure.with_hint("something listens there already: give another port with --listen")
         }
+        io::ErrorKind::PermissionDenied => {
+            failure.with_hint("ports below 1024 want a privilege: give a higher one with --listen")
+        }
+        io::ErrorKind::AddrNotAvailable => failure.with_hint("no interface of this machine has that address"),
+        _ => failure,
     }
 }
 
-async fn serve<P: Policy>(stream: TcpStream, registry: Registry<P>, watcher: Watcher) {
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(registry));
+/// Takes connections until the server stops. `service` makes what answers a client.
+pub(super) async fn accept<S, B>(
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+    bounds: Bounds,
+    mut stop: Stop,
+    service: impl Fn(SocketAddr) -> S,
+) where
+    S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let away = Arc::new(Semaphore::new(TURNED_AWAY));
+    loop {
+        let next = either(async { Some(listener.accept().await) }, async {
+            stop.asked().await;
+            None
+        });
+        let (stream, remote) = match next.await {
+            None => return,
+            Some(Ok(accepted)) => accepted,
+            // Out of descriptors, or the client is gone already.
+            Some(Err(_)) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&bounds.connections).try_acquire_owned() else {
+            let Ok(turn) = Arc::clone(&away).acquire_owned().await else { return };
+            let plain = certificate.is_none();
+            tokio::spawn(async move {
+                turn_away(stream, plain).await;
+                drop(turn);
+            });
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let (service, certificate) = (service(remote), certificate.clone());
+        let (bounds, stop) = (bounds.clone(), stop.clone());
+        tokio::spawn(async move {
+            if bounds.metered {
+                meters::connections(1.0);
+            }
+            serve(stream, certificate.as_ref(), &bounds, stop, service).await;
+            if bounds.metered {
+                meters::connections(-1.0);
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Says that there are too many connections, where that can be said in a few bytes.
+async fn turn_away(stream: TcpStream, plain: bool) {
+    if plain && stream.writable().await.is_ok() {
+        let _ = stream.try_write(AWAY);
+        // What was sent already must be taken, or the answer may be lost with the connection.
+        let mut buffer = [0; 4096];
+        let drained = async {
+            while stream.readable().await.is_ok() {
+                match stream.try_read(&mut buffer) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), drained).await;
+    }
+}
+
+async fn serve<S, B>(
+    stream: TcpStream,
+    certificate: Option<&Certificate>,
+    bounds: &Bounds,
+    stop: Stop,
+    service: S,
+) where
+    S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Some(certificate) = certificate else {
+        let io = Patient::new(TokioIo::new(stream), bounds.idle);
+        return stop.watch(http1(bounds).serve_connection(io, service)).await;
+    };
     // What goes wrong with a connection is the client's to see.
-    let _ = watcher.watch(connection).await;
+    let handshake = tokio::time::timeout(bounds.header_timeout, certificate.acceptor().accept(stream));
+    let Ok(Ok(stream)) = handshake.await else { return };
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+    let io = Patient::new(TokioIo::new(stream), bounds.idle);
+    if is_h2 {
+        stop.watch(http2(bounds).serve_connection(io, service)).await;
+    } else {
+        stop.watch(http1(bounds).serve_connection(io, service)).await;
+    }
+}
+
+fn http1(bounds: &Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_timeout)
+        .max_header_size(bounds.header_size)
+        .max_buf_size(bounds.header_size.max(64 << 10));
+    builder
+}
+
+fn http2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(bounds.header_timeout)
+        .keep_alive_timeout(bounds.header_timeout)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(bounds.header_size).unwrap_or(u32::MAX));
+    builder
+}
+
+/// A connection that fails when its client takes nothing for too long.
+struct Patient<T> {
+    inner: T,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    waits: bool,
+}
+
+impl<T: Write + Unpin> Patient<T> {
+    fn new(inner: T, idle: Duration) -> Self {
+        Self { inner, idle, timer: None, waits: false }
+    }
+
+    fn write<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let written = write(Pin::new(&mut self.inner), context);
+        if written.is_ready() {
+            self.waits = false;
+            return written;
+        }
+        if !self.waits {
+            self.waits = true;
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(tokio::time::Instant::now() + self.idle),
+                none => *none = Some(Box::pin(tokio::time::sleep(self.idle))),
+            }
+        }
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<T: Read + Unpin> Read for Patient<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<T: Write + Unpin> Write for Patient<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(context, |inner, context| inner.poll_write(context, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(context, |inner, context| inner.poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(context, |inner, context| inner.poll_shutdown(context))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(context, |inner, context| inner.poll_write_vectored(context, slices))
+    }
+}
+
+impl Stop {
+    /// Runs a connection to its end; once the server stops, to the end of what it is at.
+    async fn watch<C: GracefulConnection>(mut self, connection: C) {
+        let mut connection = pin!(connection);
+        let mut asked = pin!(self.asked());
+        let mut told = false;
+        std::future::poll_fn(|context| {
+            if !told && asked.as_mut().poll(context).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(context).map(drop)
+        })
+        .await;
+    }
 }
 
 #[cfg(test)]

@@ -1,174 +1,162 @@
 //! `orlop serve`
 
+mod args;
+mod follow;
+mod front;
+mod guard;
+mod health;
+mod htpasswd;
 mod listen;
+mod log;
+mod meters;
 mod open;
+mod rights;
 mod shutdown;
+mod tls;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use hyper_util::server::graceful::GracefulShutdown;
-use orlop::oci::RepositoryName;
-use orlop::server::{Limits, Open, Registry};
+use orlop::server::{Limits, Registry, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-use self::open::{Opened, Opening};
-use crate::args::{flag, option, value, values, verb};
+pub(crate) use self::args::{Args, command};
+use self::follow::{Followed, Reloaded, follow};
+use self::front::{Door, Front, Gauges};
+use self::guard::Guard;
+use self::health::Health;
+use self::listen::Bounds;
+use self::log::Log;
+use self::meters::Meters;
+use self::open::Opened;
+use self::shutdown::{Stop, Stopper};
+use self::tls::Certificate;
 use crate::error::{Exit, Failure};
 use crate::interrupt;
 use crate::output::{self, Output};
-use crate::session::{WriteArgs, duration};
 
-/// The arguments.
-#[derive(Debug)]
-pub(crate) struct Args {
-    targets: Vec<String>,
-    names: Vec<RepositoryName>,
-    listen: Vec<SocketAddr>,
-    open: bool,
-    sparse: bool,
-    shutdown_timeout: Duration,
-    opening: Opening,
-}
+/// Threads that wait for disks and compare passwords: those of the registry, and a few for everything else.
+const SPARE_THREADS: usize = 16;
 
-pub(crate) fn command() -> Command {
-    let listen = Arg::new("listen")
-        .long("listen")
-        .value_name("ADDRESS")
-        .help(
-            "Where to listen, as 127.0.0.1:5000, :5000 for every interface, or with port 0; can be repeated",
-        )
-        .action(ArgAction::Append)
-        .default_value("127.0.0.1:5000")
-        .value_parser(listen::address);
-    let names = Arg::new("as")
-        .long("as")
-        .value_name("NAME")
-        .help("The name of the unnamed repository, that of the directory by default; with several layouts once for each, in their order")
-        .action(ArgAction::Append)
-        .value_parser(|name: &str| name.parse::<RepositoryName>().map_err(|error| error.to_string()));
-    verb(
-        "serve",
-        "Serve layouts as an OCI registry",
-        "Named repositories have their names, the unnamed one that of the directory. A directory that is not there is made a store; \
-         one on a read-only medium is served as it is. Ends with SIGTERM or SIGINT, once what is under way is finished.",
-        "orlop serve oci:app --listen 127.0.0.1:5000",
-    )
-    .arg(
-        Arg::new("target")
-            .value_name("oci:DIR")
-            .help("The layouts; new repositories go to the first")
-            .required(true)
-            .action(ArgAction::Append),
-    )
-    .arg(names)
-    .arg(listen)
-    .arg(flag("read-only", "Refuse whatever would change something, and take no lock"))
-    .arg(flag("sparse", "Take manifests whose content is not there"))
-    .arg(flag("insecure-open", "Let everybody who can reach an address beyond loopback read and write"))
-    .arg(
-        option("gc", "TIME", "Collect garbage every so often, as 10m or 1h, while serving")
-            .value_parser(duration),
-    )
-    .arg(
-        option("grace", "TIME", "Leave alone what was let go less than this ago; a day by default")
-            .value_parser(duration),
-    )
-    .arg(
-        option("shutdown-timeout", "TIME", "How long requests may take to their end after a signal")
-            .default_value("30s")
-            .value_parser(duration),
-    )
-    .arg(WriteArgs::lock_timeout())
-}
+/// Connections for operators.
+const OPERATORS: usize = 64;
 
-impl Args {
-    pub(crate) fn of(matches: &ArgMatches) -> Self {
-        let every = |name| matches.get_many(name).into_iter().flatten().cloned().collect();
-        Self {
-            targets: values(matches, "target"),
-            names: matches.get_many("as").into_iter().flatten().cloned().collect(),
-            listen: every("listen"),
-            open: matches.get_flag("insecure-open"),
-            sparse: matches.get_flag("sparse"),
-            shutdown_timeout: value(matches, "shutdown-timeout").unwrap_or_default(),
-            opening: Opening {
-                read_only: matches.get_flag("read-only"),
-                collect: value(matches, "gc"),
-                grace: value(matches, "grace"),
-                limits: orlop::Limits::default(),
-                write: WriteArgs::of(matches),
-            },
-        }
-    }
+/// What is left to do once the last request is answered.
+const LAST: Duration = Duration::from_secs(5);
 
-    fn check(&self) -> Result<(), Failure> {
-        if self.names.len() > self.targets.len() {
-            return Err(Failure::usage(format!(
-                "more names than layouts, as={}, layouts={}",
-                self.names.len(),
-                self.targets.len()
-            )));
-        }
-        if let Some(address) = self.listen.iter().find(|address| !address.ip().is_loopback())
-            && !self.open
-        {
-            return Err(Failure::new(
-                Exit::Policy,
-                format!("everybody who can reach this address could read and write, address={address}"),
-            )
-            .with_hint("ask for passwords with --htpasswd FILE, or say --insecure-open if that is meant"));
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     args.check()?;
     interrupt::defer_but_hangup();
+    let hangup = interrupt::on_hangup();
+    if args.is_in_the_clear() {
+        output.note("passwords are sent in the clear without --tls-cert and --tls-key, unless something before this adds TLS");
+    }
+    let guard = Guard::new(args.policy.clone(), output)?;
+    let certificate = args.tls.clone().map(|(chain, key)| Certificate::read(chain, key)).transpose()?;
+    // Before the stores are opened, whose meters are registered then.
+    let meters = args.metrics.map(|_| Meters::install());
+    let (log, writer) = if output.is_quiet() && args.log.is_none() {
+        (Log::none(), None)
+    } else {
+        let (log, writer) = Log::start(args.log.as_deref(), output.is_json())?;
+        (log, Some(writer))
+    };
     let mut layouts: Vec<Opened> = Vec::with_capacity(args.targets.len());
     for (index, target) in args.targets.iter().enumerate() {
         layouts.push(args.opening.open(target, args.names.get(index), output)?);
     }
-    let all_read_only = layouts.iter().all(|opened| opened.store.is_read_only());
-    let registry = Registry::with_limits(
-        layouts.iter().map(Opened::layout),
-        Open,
-        Limits::default(),
-        args.opening.read_only || all_read_only,
-    );
+    let limits = Limits::default();
+    let threads = limits.readers.saturating_add(limits.writers).saturating_add(SPARE_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(threads)
         .build()
         .map_err(|error| Failure::new(Exit::Other, format!("cannot start threads: {error}")))?;
-    let cut = runtime.block_on(listen_and_serve(args, registry))?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    for opened in layouts {
-        opened.store.close()?;
+    let reloaded = Reloaded { came: hangup, guard, certificate, log, output: *output };
+    let served = runtime.block_on(serve(args, limits, &layouts, meters, reloaded));
+    runtime.shutdown_timeout(LAST);
+    if let Some(writer) = writer {
+        writer.finish();
     }
-    if cut > 0 {
-        return Err(interrupt::failure(&format!("connections were cut off, connections={cut}")));
+    for Opened { layout, .. } in layouts {
+        let store = layout.store();
+        drop(layout);
+        store.close()?;
     }
-    Ok(())
+    match served? {
+        0 => Ok(()),
+        cut => Err(interrupt::failure(&format!("what was under way was cut off, connections={cut}"))),
+    }
 }
 
 /// Serves until a signal comes; how many connections were cut off then.
-async fn listen_and_serve(args: &Args, registry: Registry<Open>) -> Result<usize, Failure> {
+async fn serve(
+    args: Args,
+    limits: Limits,
+    layouts: &[Opened],
+    meters: Option<Meters>,
+    reloaded: Reloaded,
+) -> Result<usize, Failure> {
+    let read_only = layouts.iter().all(|opened| opened.layout.store().is_read_only());
+    let expected = layouts.iter().map(|opened| (opened.layout.clone(), opened.layout.store().is_read_only()));
+    let health = Health { layouts: expected.collect() };
+    let settings = Settings::new().limits(limits).read_only(read_only).sparse(args.sparse);
+    let served = layouts.iter().map(|opened| opened.layout.clone());
+    let registry = Registry::with_settings(served, reloaded.guard.clone(), settings);
+    let bounds = Bounds {
+        header_timeout: args.header_timeout,
+        idle: args.idle_timeout,
+        header_size: args.header_size,
+        connections: permits(args.connections),
+        metered: meters.is_some(),
+    };
+    let front = Front {
+        registry,
+        requests: permits(args.requests),
+        log: reloaded.log.clone(),
+        health: health.clone(),
+        metered: meters.is_some(),
+        idle: args.idle_timeout,
+        patience: args.request_timeout,
+    };
     let listeners = listen::bind(&args.listen).await?;
-    let connections = std::sync::Arc::new(GracefulShutdown::new());
-    let mut accepting = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let address = listener
-            .local_addr()
-            .map_err(|error| Failure::new(Exit::Other, format!("cannot tell the address: {error}")))?;
-        output::stderr(&format!("listening on http://{address}\n"));
-        let (registry, connections) = (registry.clone(), std::sync::Arc::clone(&connections));
-        accepting.push(tokio::spawn(async move { listen::accept(listener, registry, &connections).await }));
+    let operators = match args.metrics {
+        Some(address) => listen::bind(&[address]).await?,
+        None => Vec::new(),
+    };
+    let (stopper, stop) = Stopper::new();
+    let scheme = if reloaded.certificate.is_some() { "https" } else { "http" };
+    for (listener, address) in listeners {
+        output::stderr(&format!("listening on {scheme}://{address}\n"));
+        let (front, bounds, stop) = (front.clone(), bounds.clone(), stop.clone());
+        let certificate = reloaded.certificate.clone();
+        tokio::spawn(async move {
+            let door = |remote| Door { front: front.clone(), remote };
+            listen::accept(listener, certificate, bounds, stop, door).await;
+        });
     }
-    drop(registry);
-    for task in accepting {
-        let _ = task.await;
+    if let (Some(meters), Some((listener, address))) = (meters, operators.into_iter().next()) {
+        output::stderr(&format!("metrics on http://{address}/metrics\n"));
+        watchable(listener, bounds.clone(), stop.clone(), Gauges { meters, health });
     }
-    let Some(connections) = std::sync::Arc::into_inner(connections) else { return Ok(0) };
-    Ok(shutdown::finish(connections, args.shutdown_timeout).await)
+    drop((front, bounds, stop));
+    let opening = Arc::new(args.opening);
+    let followed = layouts.iter().map(|opened| Followed::new(opened.clone(), Arc::clone(&opening))).collect();
+    follow(reloaded, followed).await;
+    Ok(stopper.stop(args.shutdown_timeout).await)
+}
+
+/// Answers operators, on connections that clients cannot use up.
+fn watchable(listener: TcpListener, bounds: Bounds, stop: Stop, gauges: Gauges) {
+    let bounds = Bounds { connections: permits(OPERATORS), metered: false, ..bounds };
+    tokio::spawn(async move {
+        let gauges = |_: SocketAddr| gauges.clone();
+        listen::accept(listener, None, bounds, stop, gauges).await;
+    });
+}
+
+fn permits(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
 }

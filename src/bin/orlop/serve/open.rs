@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use orlop::oci::RepositoryName;
 use orlop::server::Layout;
-use orlop::{Answers, Collect, ErrorKind, Limits, Options, Store};
+use orlop::{Answers, Collect, ErrorKind, Limits, Options, ReadMode, Store};
 
 use crate::error::Failure;
 use crate::output::Output;
@@ -26,17 +26,10 @@ pub(super) struct Opening {
 }
 
 /// A layout that is served.
+#[derive(Clone)]
 pub(super) struct Opened {
-    pub(super) store: Store,
+    pub(super) layout: Layout,
     pub(super) target: Target,
-    /// Under what its unnamed repository is served.
-    pub(super) name: RepositoryName,
-}
-
-impl Opened {
-    pub(super) fn layout(&self) -> Layout {
-        Layout::new(self.store.clone()).unnamed_as(self.name.clone())
-    }
 }
 
 impl Opening {
@@ -50,7 +43,7 @@ impl Opening {
         let target: Target = text.parse()?;
         let path = target.whole()?;
         let store = if self.read_only {
-            session::read(&target, output)?
+            self.read(&target, output)?
         } else {
             let options = self.options();
             match self.write.patiently_with(options, output, |options| options.open_or_create(path))? {
@@ -59,7 +52,7 @@ impl Opening {
                         "the medium is read-only, and so is the layout, path={}",
                         path.display()
                     ));
-                    session::read(&target, output)?
+                    self.read(&target, output)?
                 }
                 opened => opened.map_err(|error| session::opened(error, &target))?,
             }
@@ -68,7 +61,20 @@ impl Opening {
             Some(name) => name.clone(),
             None => name_of(path)?,
         };
-        Ok(Opened { store, target, name })
+        Ok(Opened { layout: Layout::new(store).unnamed_as(name), target })
+    }
+
+    fn read(&self, target: &Target, output: &Output) -> Result<Store, Failure> {
+        let store = self.view(target)?;
+        session::note(store.reports().iter(), output);
+        Ok(store)
+    }
+
+    /// A frozen view of a layout.
+    pub(super) fn view(&self, target: &Target) -> Result<Store, Failure> {
+        // Whoever writes the directory may be anyone: a read that fails is an error, a mapping that fails is a signal.
+        let options = Options::new().limits(self.limits.clone()).read_mode(ReadMode::Copy);
+        options.open_read_only(target.path()).map_err(|error| session::unread(error, target))
     }
 
     fn options(&self) -> Options {

@@ -4,28 +4,35 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
+use tokio::sync::watch;
 
-use crate::interrupt;
+/// Whoever holds it keeps the server from ending, and hears when that is wanted.
+#[derive(Clone)]
+pub(super) struct Stop(watch::Receiver<bool>);
 
-/// How often signals are looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// Says that the server is to end.
+pub(super) struct Stopper(watch::Sender<bool>);
 
-/// Comes back when a signal asks to stop.
-pub(super) async fn asked() {
-    while !interrupt::is_caught() {
-        tokio::time::sleep(LOOK).await;
+impl Stopper {
+    pub(super) fn new() -> (Self, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Stop(receiver))
+    }
+
+    /// Lets everybody finish what he is at; how many had not by then. The [`Stop`] that came with this must be gone.
+    pub(super) async fn stop(self, patience: Duration) -> usize {
+        self.0.send_replace(true);
+        let ended = tokio::time::timeout(patience, self.0.closed()).await;
+        if ended.is_ok() { 0 } else { self.0.receiver_count() }
     }
 }
 
-/// Lets connections finish what they are at; how many had not by then.
-pub(super) async fn finish(connections: GracefulShutdown, patience: Duration) -> usize {
-    let count = connections.count();
-    if count == 0 {
-        return 0;
+impl Stop {
+    /// Comes back when the server is to end.
+    pub(super) async fn asked(&mut self) {
+        // An error says that nobody is left to ask, which is the same.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
     }
-    let ended = tokio::time::timeout(patience, connections.shutdown()).await;
-    if ended.is_ok() { 0 } else { count }
 }
 
 /// One of two, whichever comes first; the first of them if both are there.

@@ -1,0 +1,52 @@
+//! Whether the server lives, and whether its stores can be used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use orlop::Store;
+use orlop::server::{Body, Layout};
+
+use super::front::answer;
+
+/// A disk that takes longer than this to answer is none to rely on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at the layouts. Clones are one.
+#[derive(Clone)]
+pub(super) struct Health {
+    /// With whether each is meant to be read only.
+    pub(super) layouts: Arc<[(Layout, bool)]>,
+}
+
+impl Health {
+    /// The answer at `/healthz` (the process answers) and `/readyz` (the stores can be used). None for other paths.
+    pub(super) async fn answer(&self, path: &str) -> Option<Response<Body>> {
+        match path {
+            "/healthz" => Some(answer(StatusCode::OK, "text/plain", "ok\n")),
+            "/readyz" => {
+                let why = self.trouble().await;
+                let status = if why.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                Some(answer(status, "text/plain", why.unwrap_or("ok\n")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Why the stores cannot be used. What exactly is wrong is for the log, not for whoever can reach the address.
+    async fn trouble(&self) -> Option<&'static str> {
+        let layouts = Arc::clone(&self.layouts);
+        let look = tokio::task::spawn_blocking(move || {
+            layouts.iter().all(|(layout, read_only)| usable(&layout.store(), *read_only))
+        });
+        match tokio::time::timeout(PATIENCE, look).await {
+            Ok(Ok(true)) => None,
+            Ok(_) => Some("a store cannot be used\n"),
+            Err(_) => Some("a store does not answer\n"),
+        }
+    }
+}
+
+fn usable(store: &Store, read_only: bool) -> bool {
+    (read_only || store.check_writable().is_ok()) && store.repositories(None, 1).is_ok()
+}
