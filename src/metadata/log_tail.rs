@@ -11,7 +11,8 @@
 //!   to its end are on the disk. So a cut leaves everything up to the last acknowledged record whole, and what is dropped from
 //!   the first hole on was acknowledged to nobody: the write that was under way, and rows that were written unsynced
 //!   before it, which promise nothing.
-//! - It is a hole. A record whose bytes changed on the disk has no sector of zeros where it had none before; that is damage
+//! - It is a hole: a sector, or all from some byte on to the end of the log, since a page can be on its way to the disk while
+//!   it is written into. A record whose bytes changed on the disk has no such zeros where it had none before; that is damage
 //!   even if it is the last one, since it may be acknowledged.
 //! - Nothing is in a later log. A sync of a later log syncs the earlier ones with it.
 //!
@@ -148,6 +149,12 @@ fn is_hole(block: &[u8], at: usize) -> bool {
             return true;
         }
         end = end.min(at + size);
+    }
+    // What is missing reaches to the end of the log: a page that is written into while it is on its way to the disk arrives
+    // with a part of that, from whatever byte on.
+    let zeros = block.iter().rev().take_while(|byte| **byte == 0).count();
+    if block.len() < BLOCK && zeros >= FEW && (at..end).contains(&(block.len() - zeros)) {
+        return true;
     }
     let mut start = at;
     while start < end {

@@ -95,6 +95,25 @@ fn a_hole_in_the_last_record_is_torn_wherever_it_is() {
     assert_eq!(judge(&[&log[..begin]]), Verdict::Sound);
 }
 
+/// A page that was written into while it was on its way to the disk has the begin of that.
+#[test]
+fn a_last_record_that_lacks_its_end_is_torn_wherever_that_begins() {
+    for sizes in [&[100, 90][..], &[100, 90, 40], &[40_000, 200]] {
+        let (log, places) = log(sizes);
+        let (begin, end) = places[1];
+        for start in begin + 1..end - FEW {
+            let torn = with_hole(&log, start, log.len() - start);
+            let size = (log.len() - begin) as u64;
+            assert_eq!(judge(&[&torn]), Verdict::Torn(size), "zeros from {start} of {begin}..{end}");
+        }
+    }
+    // So few may be its own, and zeros that end before the log does are another matter.
+    let (log, places) = log(&[100, 90]);
+    let end = places[1].1;
+    assert_eq!(judge(&[&with_hole(&log, end - FEW + 1, FEW)]), Verdict::Damaged);
+    assert_eq!(judge(&[&with_hole(&log, end - 40, 39)]), Verdict::Damaged);
+}
+
 #[test]
 fn a_hole_before_a_whole_record_is_damage() {
     let (log, places) = log(&[5_000, 90_000, 20]);
