@@ -52,8 +52,8 @@ def one(name, binary):
         if mounted:
             run(["umount", mount])
         shutil.rmtree(directory, ignore_errors=True)
-    said = [line for line in done.stdout.splitlines() if line.startswith(("way ", "load ", "opening "))]
-    if done.returncode != 0 or "1 passed" not in done.stdout or "opening done" not in said or not said[-1].startswith("load "):
+    said = [line for line in done.stdout.splitlines() if line.startswith(("way ", "load ", "opening ", "removing "))]
+    if done.returncode != 0 or "1 passed" not in done.stdout or not {"opening done", "removing done"} <= {*said} or not said[-1].startswith("load "):
         print((done.stdout + done.stderr)[-3000:])
         print(f"full disk: WRONG on {name} after {said[-1:]}")
         return False

@@ -117,6 +117,7 @@ fn full() {
         fs::remove_dir_all(disk.0.join("files-ways")).unwrap();
     }
     opening(&disk, &disk.0.join("opening"));
+    removing(&disk, &disk.0.join("removing"));
     under_load(&disk, &disk.0.join("load"));
 }
 
@@ -262,4 +263,21 @@ fn opening(disk: &Disk, root: &Path) {
         store.close().unwrap();
     }
     writeln!(io::stdout(), "opening done").unwrap();
+}
+
+/// A store that is open when the disk fills up gives up its ballast to remove something, at the first try.
+fn removing(disk: &Disk, root: &Path) {
+    let store = Options::new().publish(Publish::Manual).ballast(64 << 20).create(root).unwrap();
+    let digest = push(&store, "first", &[100, 40_000], false).unwrap();
+    store.flush().unwrap();
+    assert!(root.join(".orlop/ballast").exists());
+    disk.fill();
+    let mut batch = store.batch();
+    batch.delete_manifest(&here(&store), &digest);
+    batch.commit().unwrap();
+    assert!(!root.join(".orlop/ballast").exists());
+    disk.free();
+    store.flush().unwrap();
+    store.close().unwrap();
+    writeln!(io::stdout(), "removing done").unwrap();
 }
