@@ -338,7 +338,8 @@ fn work(store: &Store, round: usize, seed: u64, collect: bool, steps: usize) {
             scope.spawn(move || {
                 for step in 0..steps {
                     perform(store, worker, step_of(seed, round, worker, step, collect));
-                    writeln!(std::io::stdout(), "\nacknowledged {worker} {step}").unwrap();
+                    let mut out = std::io::stdout();
+                    writeln!(out, "\nacknowledged {worker} {step}").unwrap();
                 }
                 done.fetch_add(1, Ordering::Relaxed);
             });
