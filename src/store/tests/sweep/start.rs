@@ -235,11 +235,16 @@ impl Template {
         template
     }
 
-    /// As a cut leaves it in the middle of a write of the log.
+    /// As a cut leaves it in the middle of a write of the log: the witness of the log is from before that write, since it
+    /// comes behind a sync.
     fn torn(root: &Path, session: &Session) -> Self {
-        let begin = Self::take(root).log().len();
+        let mut before = Self::take(root);
+        let begin = before.log().len();
         push(session, &[30_000; 5], false).unwrap();
         let mut template = Self::take(root);
+        let is_witness = |(path, ..): &(PathBuf, u32, Option<Vec<u8>>)| path.ends_with("metadata/SYNCED");
+        template.0.retain(|entry| !is_witness(entry));
+        template.0.extend(before.0.into_iter().filter(is_witness));
         let hole = begin.next_multiple_of(4096) + 40_960;
         assert!(hole + 8192 < template.log().len());
         template.log()[hole..hole + 4096].fill(0);
