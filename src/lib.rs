@@ -50,12 +50,23 @@ pub mod fuzzing {
     pub fn log(bytes: &[u8]) {
         crate::metadata::fuzzing::log(bytes);
     }
+
+    /// See `server::fuzzing::request`.
+    #[cfg(feature = "server")]
+    pub fn request(text: &str) {
+        crate::server::fuzzing::request(text);
+    }
 }
 
 /// The format on disk, byte by byte.
 #[cfg(doc)]
 #[doc = include_str!("../docs/format.md")]
 pub mod format {}
+
+/// How a registry embeds it; its examples are compiled with the tests.
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../docs/embedding.md")]
+mod embedding {}
 
 /// The README; its example is compiled with the tests.
 #[cfg(doctest)]

@@ -11,6 +11,8 @@ mod conditional;
 mod delete;
 mod error;
 mod extensions;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod incoming;
 mod lists;
 mod manifests;

@@ -35,6 +35,12 @@ fn beginning(algorithm: Algorithm) -> UploadOptions {
     UploadOptions::new().algorithm(algorithm).deferred(FIRST_BYTES)
 }
 
+/// Where the chunk of a request begins and how long it says that it is. For the fuzz target.
+#[cfg(fuzzing)]
+pub(super) fn chunk_of(parts: &http::request::Parts) -> Option<(u64, u64)> {
+    chunk::Chunk::of(parts, None).ok().flatten().map(|chunk| (chunk.start, chunk.length))
+}
+
 /// Where a session goes on.
 fn location(name: &RepositoryName, id: &UploadId) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
