@@ -1,5 +1,6 @@
 //! What a client is told when something is refused (distribution-spec, "Error Codes").
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -34,6 +35,19 @@ pub(super) enum Code {
     TooManyRequests,
     /// None of the spec: for what is the registry's fault.
     Unknown,
+}
+
+/// What went wrong in the registry, in the extensions of an answer that only says that something did: for the log of whoever
+/// runs it, since it may name paths.
+#[derive(Clone, Debug)]
+pub struct Cause(Arc<Error>);
+
+impl Cause {
+    /// The failure.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.0
+    }
 }
 
 /// An answer that is not what was asked for.
@@ -124,6 +138,9 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.headers);
+        if let Some(cause) = self.cause.filter(|_| self.status.is_server_error()) {
+            response.extensions_mut().insert(Cause(Arc::new(*cause)));
+        }
         response
     }
 }

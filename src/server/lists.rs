@@ -1,8 +1,10 @@
 //! Tags and repositories, by pages.
 
+use http::Response;
 use http::request::Parts;
 use serde::Serialize;
 
+use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
 use super::pages::{limit, set_next};
 use super::policy::{Action, Grant, Kind, Policy, Verb};
@@ -58,7 +60,22 @@ impl<P: Policy> Exchange<'_, P> {
             let message = format!("repository name not known to registry, repository={}", self.name);
             return Err(Refusal::not_found(Code::NameUnknown, message));
         };
-        let tags: Vec<Tag> = items.into_iter().map(|entry| entry.tag).collect();
+        Ok(self.tags_page(items.into_iter().map(|entry| entry.tag).collect(), more, limit))
+    }
+
+    /// The page of tags that the request is for, of these, which are in byte order.
+    pub(super) fn list_tags<'t>(&self, tags: impl Iterator<Item = &'t Tag>) -> Outcome {
+        let query = Query::of(&self.parts.uri);
+        let limit = limit(query, self.inner.limits.page)?;
+        let last = query.first("last").unwrap_or_default();
+        let mut page: Vec<Tag> =
+            tags.filter(|tag| tag.as_str() > &*last).take(limit.saturating_add(1)).cloned().collect();
+        let more = page.len() > limit && limit > 0;
+        page.truncate(limit);
+        Ok(self.tags_page(page, more, limit))
+    }
+
+    fn tags_page(&self, tags: Vec<Tag>, more: bool, limit: usize) -> Response<Body> {
         let last = tags.last().cloned().filter(|_| more);
         let mut response = json("application/json", &Tags { name: self.name, tags });
         if let Some(last) = last {
@@ -66,7 +83,7 @@ impl<P: Policy> Exchange<'_, P> {
             let parameters = [("n", &*limit.to_string()), ("last", last.as_str())];
             set_next(&mut response, self.parts, path, &parameters);
         }
-        Ok(response)
+        response
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Needs the threads of a tokio runtime around it: what may wait for a disk is done on a bounded number of blocking ones.
 
+mod alias;
 mod artifacts;
 mod body;
 mod conditional;
@@ -36,6 +37,7 @@ mod tests;
 mod uploads;
 
 pub use self::body::Body;
-pub use self::names::Layout;
+pub use self::error::Cause;
+pub use self::names::{Clash, Layout};
 pub use self::policy::{Action, Denial, Grant, Open, Policy, Verb};
 pub use self::registry::{Limits, Registry, Settings};

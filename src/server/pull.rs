@@ -81,6 +81,11 @@ impl<P: Policy> Exchange<'_, P> {
             parsed => parsed?,
         };
         let by_digest = matches!(parsed, Reference::Digest(_));
+        self.manifest_of(parsed, by_digest).await
+    }
+
+    /// The answer of a manifest; `immutable` if what was asked for never names another.
+    pub(super) async fn manifest_of(&self, parsed: Reference, immutable: bool) -> Outcome {
         let conditions = Conditions::of(self.parts).whole();
         let get = self.parts.method == Method::GET;
         let wanted = parsed.clone();
@@ -99,7 +104,7 @@ impl<P: Policy> Exchange<'_, P> {
                 Ok(None)
             })
             .await?;
-        self.content(found.ok_or_else(|| unknown_manifest(&parsed))?, by_digest)
+        self.content(found.ok_or_else(|| unknown_manifest(&parsed))?, immutable)
     }
 
     /// The answer of what was found.

@@ -78,6 +78,7 @@ impl<P: Policy> Exchange<'_, P> {
                     .map_err(|error| Refusal::bad_request(Code::Unsupported, error.to_string()))?,
             ),
         };
+        let shown = self.shown.clone();
         self.look(Code::NameUnknown, move |repository| {
             let Some(subject) = &listing.subject else { return Ok(ReferrersPage::default()) };
             let mut referrers =
@@ -88,7 +89,11 @@ impl<P: Policy> Exchange<'_, P> {
             if let Some(token) = &token {
                 referrers = referrers.after(token);
             }
-            referrers.page()
+            let mut page = referrers.page()?;
+            if let Some(shown) = &shown {
+                page.descriptors.retain(|descriptor| shown.contains(&descriptor.digest));
+            }
+            Ok(page)
         })
         .await
     }

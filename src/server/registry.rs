@@ -1,5 +1,6 @@
 //! The service: from a request to who answers it.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -15,15 +16,15 @@ use http::{Method, Request, Response, StatusCode};
 use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
 use super::incoming::Incoming;
-use super::names::{Layout, Names};
+use super::names::{Clash, Layout, Names, Origin, Place};
 use super::policy::{Action, Grant, Open, Policy, Verb};
 use super::pool::Pool;
 use super::position::Positions;
-use super::query::decode;
-use super::respond::{API_VERSION, finish, json};
+use super::query::{Query, decode};
+use super::respond::{API_VERSION, NAMESPACE, finish, json, set};
 use super::route::Route;
 use crate::oci::RepositoryName;
-use crate::{ErrorKind, Repository, Store};
+use crate::{Digest, ErrorKind, Repository, Store};
 
 /// Bounds of a registry, beside those of its stores.
 #[non_exhaustive]
@@ -112,6 +113,8 @@ pub(super) struct Exchange<'a, P> {
     pub(super) name: &'a RepositoryName,
     pub(super) repository: Repository,
     pub(super) grant: Grant,
+    /// What alone may be listed of referrers, if not everything may.
+    pub(super) shown: Option<Arc<HashSet<Digest>>>,
 }
 
 impl Registry<Open> {
@@ -142,6 +145,17 @@ impl<P: Policy> Registry<P> {
             writers: Pool::new(limits.writers, limits.waiting),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Names that stand for more than one thing, up to 1,000, with what is served of it: the repository of that very name in
+    /// the first layout that has it, otherwise what a full reference names with this path, in the first layout, by byte order of
+    /// hosts. Costs a look at all names.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Corrupt`.
+    pub fn clashes(&self) -> crate::Result<Vec<Clash>> {
+        self.inner.names.clashes()
     }
 }
 
@@ -208,16 +222,44 @@ impl<P: Policy> Inner<P> {
         if self.read_only && matches!(verb, Verb::Push | Verb::Delete) {
             return Err(not_allowed(&route, "the registry is read-only"));
         }
-        let Some(repository) = self.names.find(&name) else {
-            return Err(Refusal::not_found(Code::NameUnknown, "repository name not known to registry"));
+        let namespace = Query::of(&parts.uri).first("ns");
+        let Place { repository, alias } = self.place(&name, namespace.as_deref()).await?;
+        let mut exchange = Exchange { inner: self, parts, name: &name, repository, grant, shown: None };
+        let Some(Origin { host, name: origin, entries }) = alias else {
+            return exchange.dispatch(route, body).await;
         };
-        let exchange = Exchange { inner: self, parts, name: &name, repository, grant };
-        exchange.dispatch(route, body).await
+        if let Some(origin) = &origin {
+            exchange.grant = self.policy.decide(parts, &Action::new(verb, Some(origin))).await?;
+        }
+        if matches!(verb, Verb::Push | Verb::Delete) {
+            let message = format!("the name is served from {host}/{name}, and only to be read");
+            return Err(not_allowed(&route, &message));
+        }
+        let mut response = match entries {
+            Some(entries) => exchange.dispatch_entries(route, entries).await?,
+            None => exchange.dispatch(route, body).await?,
+        };
+        if let Some(namespace) = namespace {
+            set(&mut response, NAMESPACE, namespace);
+        }
+        Ok(response)
+    }
+
+    /// What a name stands for.
+    async fn place(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<Place, Refusal> {
+        if let Some(repository) = self.names.quick(name) {
+            return Ok(Place { repository, alias: None });
+        }
+        let (names, name, namespace) = (self.names.clone(), name.clone(), namespace.map(str::to_owned));
+        let found = self.readers.run(move || names.find(&name, namespace.as_deref())).await?;
+        found
+            .map_err(|error| Refusal::of(error, Code::NameUnknown, Code::NameInvalid))?
+            .ok_or_else(|| Refusal::not_found(Code::NameUnknown, "repository name not known to registry"))
     }
 
     /// A repository by the name that requests have for it.
     pub(super) fn repository(&self, name: &RepositoryName) -> Option<Repository> {
-        self.names.find(name)
+        self.names.own(name)
     }
 
     /// The name that requests have for a repository of a store.

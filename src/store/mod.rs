@@ -171,6 +171,8 @@ struct Core {
     /// Whether content was condemned whose file may be there.
     condemned: AtomicBool,
     leases: lease::Leases,
+    /// Moves on with each entry of another tool that comes or goes.
+    foreign_epoch: AtomicU64,
     sequence: AtomicU64,
     journal_ids: AtomicU64,
     next_repository: AtomicU32,

@@ -324,6 +324,7 @@ impl Core {
             journal_ids: AtomicU64::new(1),
             next_repository: AtomicU32::new(1),
             repository_epoch: AtomicU32::new(0),
+            foreign_epoch: AtomicU64::new(0),
             sparse: AtomicBool::new(false),
             poison: std::sync::OnceLock::new(),
             verified: content::Verified::new(),

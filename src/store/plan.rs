@@ -1,6 +1,7 @@
 //! A batch, checked against the store under its locks, as rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::Core;
 use super::batch::{Changed, Committed, Expect, Item, NewManifest, Pushed, TagChange};
@@ -209,6 +210,7 @@ impl<'a, 'b> Plan<'a, 'b> {
             // All of them at the beginning.
             Item::Lease { .. } => Ok(()),
             Item::Foreign { name, digest, json } => {
+                self.core.foreign_epoch.fetch_add(1, Ordering::Relaxed);
                 match json {
                     Some(json) => self.planned.rows.put_foreign(&name, &digest, &json),
                     None => self.planned.rows.delete_foreign(&name, &digest),
@@ -217,6 +219,7 @@ impl<'a, 'b> Plan<'a, 'b> {
                 Ok(())
             }
             Item::Extra { name, digest, json } => {
+                self.core.foreign_epoch.fetch_add(1, Ordering::Relaxed);
                 self.planned.rows.put_extra(name.as_deref(), &digest, &json);
                 Ok(())
             }
@@ -400,8 +403,9 @@ impl<'a, 'b> Plan<'a, 'b> {
     /// A name that was kept for another tool, because it could not be followed, is ours from now on.
     fn replace_foreign(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
         let name = LayoutName::of(repository, tag);
-        let Self { view, planned, .. } = self;
+        let Self { core, view, planned, .. } = self;
         view.foreign_of(&name, |digest, _| {
+            core.foreign_epoch.fetch_add(1, Ordering::Relaxed);
             planned.rows.delete_foreign(&name, digest);
             Ok(super::until(false))
         })
@@ -434,7 +438,7 @@ impl<'a, 'b> Plan<'a, 'b> {
         self.lost.joined(id, kind, digest);
         self.held.insert((id, kind, *digest));
         // What a sparse manifest lacks is published with it.
-        if self.core.sparse.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.core.sparse.load(Ordering::Relaxed) {
             self.planned.view_changed = true;
         }
         Ok(())

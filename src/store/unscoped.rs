@@ -1,5 +1,7 @@
 //! Reads of the whole store, for tools that own it.
 
+use std::sync::atomic::Ordering;
+
 use super::content::Stat;
 use super::repository::Repository;
 use super::{Store, until};
@@ -96,6 +98,19 @@ impl Unscoped {
             Ok(until(false))
         })?;
         Ok(found)
+    }
+
+    /// A number that is another one after repositories, or entries of other tools, have come or gone: whoever keeps a list
+    /// of [`Store::repositories`] or [`Unscoped::foreign_names`] makes it anew then. It may be so a moment before the change can be
+    /// seen, and says nothing about tags.
+    #[must_use]
+    pub fn names_version(&self) -> u64 {
+        let core = self.store.core();
+        let (new, gone) = (&core.next_repository, &core.repository_epoch);
+        let repositories = [new, gone].map(|count| u64::from(count.load(Ordering::Acquire)));
+        repositories
+            .iter()
+            .fold(core.foreign_epoch.load(Ordering::Acquire), |sum, count| sum.wrapping_add(*count))
     }
 
     /// What a name of `index.json` stands for: `tag`, `repository:tag`, or a foreign name as it is.

@@ -22,6 +22,7 @@ mod quirks_names;
 mod references;
 mod serve;
 mod serve_limits;
+mod serve_names;
 mod serve_policy;
 mod serve_support;
 mod support;

@@ -15,7 +15,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use orlop::server::{Body, Registry};
+use orlop::server::{Body, Cause, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tower_service::Service as _;
@@ -67,7 +67,8 @@ impl Front {
     async fn answer(self, mut request: Request<Incoming>, remote: SocketAddr) -> Response<Counted> {
         let principal = Principal::default();
         let received = Arc::new(AtomicU64::new(0));
-        let path = request.uri().path();
+        let uri = request.uri().clone();
+        let path = uri.path();
         let mut done = Done {
             log: self.log.clone(),
             metered: self.metered,
@@ -76,7 +77,7 @@ impl Front {
             principal: principal.clone(),
             method: request.method().clone(),
             route: meters::route(path),
-            path: if self.log.is_on() { shown(request.uri()) } else { String::new() },
+            path: if self.log.is_on() { shown(&uri) } else { String::new() },
             status: StatusCode::OK,
             received: Arc::clone(&received),
             sent: 0,
@@ -107,6 +108,9 @@ impl Front {
             refusal(StatusCode::TOO_MANY_REQUESTS, BUSY)
         };
         done.status = response.status();
+        if let Some(cause) = response.extensions().get::<Cause>() {
+            self.log.complain(format!("{} {}", done.method, shown(&uri)), cause);
+        }
         response.map(|body| Counted { body, done })
     }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use orlop::server::Cause;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::error::Failure;
@@ -18,6 +20,9 @@ use crate::output::plain;
 
 /// Lines that may wait for a slow disk or terminal; what comes beyond is counted and left out.
 const WAITING: usize = 16_384;
+/// How long the same complaint is not made again.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Bytes that are written at once.
 const CHUNK: usize = 64 << 10;
 
@@ -45,6 +50,7 @@ pub(super) struct Log {
     lines: Option<SyncSender<Entry>>,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
+    complained: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
 /// The thread that writes; ends when the last [`Log`] is gone.
@@ -60,7 +66,7 @@ enum Sink {
 impl Log {
     /// No log at all.
     pub(super) fn none() -> Self {
-        Self { lines: None, lost: Arc::default(), reopen: Arc::default() }
+        Self { lines: None, lost: Arc::default(), reopen: Arc::default(), complained: Arc::default() }
     }
 
     /// A log in a file, or else on stderr.
@@ -70,7 +76,7 @@ impl Log {
             None => Sink::Stderr,
         };
         let (sender, receiver) = sync_channel(WAITING);
-        let log = Self { lines: Some(sender), lost: Arc::default(), reopen: Arc::default() };
+        let log = Self { lines: Some(sender), ..Self::none() };
         let (lost, reopen) = (Arc::clone(&log.lost), Arc::clone(&log.reopen));
         let thread = std::thread::Builder::new()
             .name("orlop-log".into())
@@ -86,6 +92,25 @@ impl Log {
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says on stderr what went wrong with a request, whatever becomes of its line.
+    pub(super) fn complain(&self, request: String, cause: &Cause) {
+        let error = cause.error();
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        let now = Instant::now();
+        // A disk that is gone would fill the log with one and the same.
+        let mut last = self.complained.lock();
+        if last.as_ref().is_some_and(|(said, at)| *said == text && now.duration_since(*at) < QUIET) {
+            return;
+        }
+        crate::output::stderr(&format!("error: {}, request={}\n", plain(&text), quoted(&request)));
+        *last = Some((text, now));
     }
 
     pub(super) fn is_on(&self) -> bool {

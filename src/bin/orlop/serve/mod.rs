@@ -105,6 +105,9 @@ async fn serve(
     let settings = Settings::new().limits(limits).read_only(read_only).sparse(args.sparse);
     let served = layouts.iter().map(|opened| opened.layout.clone());
     let registry = Registry::with_settings(served, reloaded.guard.clone(), settings);
+    for clash in registry.clashes()? {
+        reloaded.output.note(clash);
+    }
     let bounds = Bounds {
         header_timeout: args.header_timeout,
         idle: args.idle_timeout,
