@@ -62,6 +62,11 @@ impl Blob {
         Self::new(digest, content, None)
     }
 
+    /// Content that has a file, and whose bytes are in memory already.
+    pub(crate) fn kept(blobs: &Arc<Blobs>, digest: Digest, content: Bytes) -> Self {
+        Self::new(digest, content, Some(Arc::clone(blobs)))
+    }
+
     /// Content read whole from its file; None when there is no file. Another size than `size` is `Corrupt`.
     pub(crate) fn read(blobs: &Arc<Blobs>, digest: Digest, size: u64) -> Result<Option<Self>> {
         let Some(file) = blobs.open_unchecked(&digest)? else { return Ok(None) };

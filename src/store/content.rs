@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::Core;
 use super::locks::Need;
 use super::options::{ReadMode, Verify};
+use super::small::SMALL;
 use crate::blobs::{Blob, BlobReader, not_in_memory};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,8 +77,7 @@ impl Core {
         let map = self.options.read_mode == ReadMode::Map;
         let found = self.find(view, digest, |record| {
             if !view.waits() {
-                let reader = self.open_file(view, record, digest)?;
-                reader.as_ref().map(Blob::ready).transpose()
+                self.find_ready(view, record, digest)
             } else if map && record.size >= MAP_THRESHOLD {
                 Blob::map(&self.blobs, *digest, record.size)
             } else {
@@ -88,6 +88,23 @@ impl Core {
             Found::Journal(bytes) => (record, Blob::journalled(*digest, bytes)),
             Found::File(blob) => (record, blob),
         }))
+    }
+
+    /// A content that has a file, without waiting for a disk.
+    fn find_ready(&self, view: &View<'_>, record: &ContentRecord, digest: &Digest) -> Result<Option<Blob>> {
+        if let Some(content) = self.small.get(digest) {
+            return Ok(Some(Blob::kept(&self.blobs, *digest, content)));
+        }
+        let Some(reader) = self.open_file(view, record, digest)? else { return Ok(None) };
+        let blob = Blob::ready(&reader)?;
+        if record.size > SMALL || blob.verify().is_err() {
+            // Damage is told, or given, as the options say of verifying.
+            return Ok(Some(blob));
+        }
+        // Of its own: pages of a file could be taken from memory.
+        let content = Bytes::copy_from_slice(&blob);
+        self.small.keep(digest, content.clone());
+        Ok(Some(Blob::kept(&self.blobs, *digest, content)))
     }
 
     pub(super) fn open_reader(&self, view: &View<'_>, digest: &Digest) -> Result<Option<BlobReader>> {

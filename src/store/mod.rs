@@ -39,6 +39,7 @@ mod repository;
 mod reservation;
 mod retention;
 mod room;
+mod small;
 mod submit;
 mod tags;
 mod take_in;
@@ -182,6 +183,7 @@ struct Core {
     sparse: AtomicBool,
     poison: OnceLock<String>,
     verified: content::Verified,
+    small: small::Small,
     reports: Mutex<Vec<Report>>,
     lock: Option<StoreLock>,
     /// Of the directory itself, which keeps writers of plain layouts out.

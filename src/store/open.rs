@@ -18,6 +18,7 @@ use super::preflight::Unknown;
 use super::publisher::{Publisher, Signals};
 use super::rebuild::{RebuildReport, chain};
 use super::report::{OpenReport, Report};
+use super::small::Small;
 use super::touched::Touched;
 use super::{
     BLOBS, Core, INGEST, METADATA, PRIVATE, QUARANTINE, REBUILDING, Shared, Store, ballast, content, journal,
@@ -328,6 +329,7 @@ impl Core {
             sparse: AtomicBool::new(false),
             poison: std::sync::OnceLock::new(),
             verified: content::Verified::new(),
+            small: Small::new(),
             reports: Mutex::new(torn.into_iter().collect()),
             lock: None,
             plain_lock: None,
