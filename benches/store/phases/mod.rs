@@ -4,6 +4,7 @@ mod burst;
 mod collect;
 mod map;
 mod mixed;
+mod mount;
 mod open;
 mod put;
 mod read;
@@ -23,7 +24,7 @@ use crate::report::{Goal, Line};
 type Phase = fn(&Run, &Reporter) -> Outcome<()>;
 
 /// Name, program, and whether its peak of anonymous memory counts for the goal.
-const PHASES: [(&str, Phase, bool); 10] = [
+const PHASES: [(&str, Phase, bool); 11] = [
     ("open", open::run, true),
     ("put", put::run, true),
     ("burst", burst::run, true),
@@ -32,6 +33,7 @@ const PHASES: [(&str, Phase, bool); 10] = [
     ("referrers", referrers::run, true),
     ("map", map::run, false),
     ("submit", submit::run, true),
+    ("mount", mount::run, true),
     ("mixed", mixed::run, true),
     ("collect", collect::run, false),
 ];
