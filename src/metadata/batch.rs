@@ -5,6 +5,7 @@ use rocksdb::WriteBatch;
 use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId};
 use super::lifecycle::usage::{Change, Changes};
+use super::log_sync::UnderWay;
 use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, encode_target};
 use super::schema::Family;
 use crate::digest::Digest;
@@ -19,6 +20,23 @@ pub(crate) struct Rows<'a> {
     pub(super) changes: Changes,
 }
 
+/// Rows that everybody sees and the disk may not have yet.
+#[must_use = "what is not synced is not durable"]
+#[derive(Debug)]
+pub(crate) struct Written<'a> {
+    metadata: &'a Metadata,
+    /// The last of them, or a later one.
+    row: u64,
+    _under_way: UnderWay<'a>,
+}
+
+impl Written<'_> {
+    /// Returns when the disk has them.
+    pub(crate) fn sync(self) -> Result<()> {
+        self.metadata.sync_up_to(self.row)
+    }
+}
+
 impl<'a> Rows<'a> {
     /// Growing by doubling would cost a batch with content as much as the log does, so the caller says how much comes.
     pub(super) fn with_capacity(metadata: &'a Metadata, bytes: usize) -> Self {
@@ -26,7 +44,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Bytes that these rows take in the log.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.batch.size_in_bytes() as u64
     }
 
@@ -38,9 +56,17 @@ impl<'a> Rows<'a> {
         self.batch.is_empty()
     }
 
-    /// For rows that are counted.
-    pub(super) fn write(self, sync: bool) -> Result<()> {
-        self.metadata.write(self.batch, sync)
+    /// For rows that are counted, and that somebody may sync.
+    pub(super) fn write(self) -> Result<()> {
+        self.metadata.write(self.batch)
+    }
+
+    /// For rows that are counted, and that their writer answers for.
+    pub(super) fn write_to_sync(self) -> Result<Written<'a>> {
+        let metadata = self.metadata;
+        let _under_way = metadata.log.begin();
+        metadata.write(self.batch)?;
+        Ok(Written { metadata, row: metadata.db.latest_sequence_number(), _under_way })
     }
 
     pub(crate) fn put_content(&mut self, digest: &Digest, record: &ContentRecord) {
@@ -68,9 +94,10 @@ impl<'a> Rows<'a> {
         self.delete(Family::Journal, &key::digest(digest));
     }
 
-    /// Removes the row of a content; its journal row, if it has one, goes by itself.
-    pub(crate) fn delete_content(&mut self, digest: &Digest) {
-        self.changes.note(digest, Change::Removed);
+    /// Removes the row of a content, which has so many bytes and whose stripe the caller has for himself: that nobody holds it
+    /// but whom these rows take it from saves looking for holders. Its journal row, if it has one, goes by itself.
+    pub(crate) fn delete_condemned(&mut self, digest: &Digest, size: u64) {
+        self.changes.note(digest, Change::Condemned { size });
         self.delete(Family::Content, &key::digest(digest));
     }
 

@@ -8,6 +8,7 @@ mod batch;
 pub(crate) mod fuzzing;
 mod key;
 mod lifecycle;
+mod log_sync;
 mod log_tail;
 mod published;
 mod record;
@@ -30,7 +31,7 @@ use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions, properties};
 
-pub(crate) use batch::Rows;
+pub(crate) use batch::{Rows, Written};
 pub(crate) use key::{Kind, ReferrerOrder, RepositoryId};
 pub(crate) use lifecycle::cursor::GraphCursor;
 pub(crate) use lifecycle::event::{EventChange, EventRecord, FeedRecord};
@@ -46,6 +47,7 @@ pub(crate) use view::{GraphRow, ReferrerScan, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Dir;
 use crate::sys::fault::{self, Call};
+use log_sync::LogSync;
 use schema::Family;
 use synced::Synced;
 
@@ -75,6 +77,7 @@ pub(crate) struct Metadata {
     noted: Mutex<Option<witness::Extent>>,
     /// None of a view that only reads.
     synced: Option<Synced>,
+    log: LogSync,
     /// Damage was met, and that is put down.
     met: AtomicBool,
 }
@@ -167,7 +170,8 @@ impl Metadata {
         synced::check(path, least, db.latest_sequence_number())?;
         let synced = if writable { Some(Synced::open(path)?) } else { None };
         let (path, met) = (path.to_path_buf(), AtomicBool::new(false));
-        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, met })
+        let log = LogSync::default();
+        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, log, met })
     }
 
     /// Bytes at the end of the log and of the list of files that were not written to their end when the power failed. Nobody
@@ -204,7 +208,7 @@ impl Metadata {
         for family in Family::ALL {
             batch.put_cf(self.family(family), schema::MARK, []);
         }
-        self.write(batch, false)?;
+        self.write(batch)?;
         self.flush()
     }
 
@@ -266,40 +270,38 @@ impl Metadata {
         self.db.compact_range_cf(self.family(Family::Journal), None::<&[u8]>, None::<&[u8]>);
     }
 
-    /// Puts the log on the disk.
+    /// Puts everything that was written by now on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        if self.step(Call::SyncRows, "sync the metadata log")? {
-            let before = self.db.latest_sequence_number();
-            self.db.flush_wal(true).map_err(|error| self.met("sync the metadata log", error))?;
-            self.note_synced(before, 0);
-        }
-        Ok(())
+        self.sync_up_to(self.db.latest_sequence_number())
     }
 
-    fn write(&self, batch: WriteBatch, sync: bool) -> Result<()> {
+    /// Puts on the disk what others have written and wait for, if there is anything: who saw it may answer for it then.
+    pub(crate) fn sync_others(&self) -> Result<()> {
+        if self.log.is_behind() { self.sync() } else { Ok(()) }
+    }
+
+    fn sync_up_to(&self, row: u64) -> Result<()> {
+        const ACTION: &str = "sync the metadata log";
+        self.log.up_to(row, || {
+            // Before the sync: what comes while it runs may be in it or not.
+            let before = self.db.latest_sequence_number();
+            if self.step(Call::SyncRows, ACTION)? {
+                self.db.flush_wal(true).map_err(|error| self.met(ACTION, error))?;
+                if let Some(synced) = &self.synced {
+                    synced.note(before);
+                }
+            }
+            Ok(before)
+        })
+    }
+
+    /// Writes rows as one, into the log and into memory. Nothing is synced.
+    fn write(&self, batch: WriteBatch) -> Result<()> {
         const ACTION: &str = "write the metadata";
         fault::point(Call::WriteRows, &self.path).map_err(|error| self.fail(ACTION, error))?;
         #[cfg(test)]
         fault::wrote_rows(&self.path, || recorded::in_words(&batch));
-        // A sync that fails in a test fails after the rows were written, as it may in earnest.
-        let step = if sync { self.step(Call::SyncRows, ACTION) } else { Ok(false) };
-        let mut options = WriteOptions::default();
-        let synced = step.as_ref().is_ok_and(|wanted| *wanted);
-        options.set_sync(synced);
-        let (before, rows) = (self.db.latest_sequence_number(), batch.len() as u64);
-        self.db.write_opt(batch, &options).map_err(|error| self.met(ACTION, error))?;
-        if synced {
-            self.note_synced(before, rows);
-        }
-        step.map(|_| ())
-    }
-
-    /// So many rows behind row `before` were written and synced.
-    fn note_synced(&self, before: u64, rows: u64) {
-        let Some(synced) = &self.synced else { return };
-        // Where others wrote meanwhile, nobody knows which numbers these have; those up to `before` went into the log earlier.
-        let (after, alone) = (self.db.latest_sequence_number(), before.saturating_add(rows));
-        synced.note(if after == alone { after } else { before });
+        self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| self.met(ACTION, error))
     }
 
     fn step(&self, call: Call, action: &str) -> Result<bool> {

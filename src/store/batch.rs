@@ -347,8 +347,16 @@ impl Batch {
     }
 
     /// Lets what the batch adds take the room that was reserved. Whatever becomes of the commit, the rest goes back with it.
-    pub fn settle(&mut self, reservation: Reservation) {
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a reservation of another store, which is given back.
+    pub fn settle(&mut self, reservation: Reservation) -> Result<()> {
+        if !reservation.is_of(&self.store.core().quotas) {
+            return Err(Error::invalid("reservation belongs to another store"));
+        }
         self.parts.reservations.push(reservation);
+        Ok(())
     }
 
     /// Commits: when this returns Ok, everything is visible and as durable as the store's [`Durability`](super::Durability)

@@ -4,7 +4,8 @@
 //! 2. Locks are taken and everything is looked at again; the whole batch is checked and turned into rows. Up to here an
 //!    error has changed nothing.
 //! 3. Files get their names and their directories are synced: names that no row knows are harmless.
-//! 4. The rows are written with one sync of the log, the last call before the acknowledgement.
+//! 4. The rows are written, and the locks given back.
+//! 5. The log is synced, once for all who wait for it: the last call before the acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,15 +14,17 @@ use parking_lot::MutexGuard;
 
 use super::Core;
 use super::batch::{Committed, Item, Parts};
+use super::events::Ticket;
 use super::journal::Reservation;
 use super::locks::{Held, Need};
 use super::observe::{self, Start, Work};
 use super::plan::{Plan, Planned};
-use super::quota::Terms;
+use super::quota::{Admitted, Terms};
+use super::write::Unsynced;
 use crate::blobs::Staged;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{Kind, RepositoryId, View};
+use crate::metadata::{Kind, RepositoryId, Rows, Usages, View};
 use crate::oci::RepositoryName;
 
 /// Where a verified content of a batch waits.
@@ -65,7 +68,7 @@ pub(super) enum Row {
 struct Survey {
     new: New,
     /// Digests that are there and come to be held by one repository more, or fewer: what else holds them is counted, so nobody
-    /// else may change that meanwhile.
+    /// else may change that from there to the write.
     moving: BTreeSet<Digest>,
 }
 
@@ -96,20 +99,49 @@ impl Item {
 }
 
 impl Survey {
-    /// Whether this has all that another one found.
+    /// Whether what is new to another one is so to this.
     fn covers(&self, other: &Self) -> bool {
         other.new.keys().all(|digest| self.new.contains_key(digest))
-            && other.moving.iter().all(|digest| self.is_exclusive(digest))
     }
+}
 
-    fn extend(&mut self, other: Self) {
-        self.new.extend(other.new);
-        self.moving.extend(other.moving);
-    }
+/// A batch that may be written.
+struct Passed<'a> {
+    /// None while it is not known for good what it changes of the counters.
+    counting: Option<Held<'a>>,
+    usage: Usages,
+    admitted: Admitted,
+}
 
-    fn is_exclusive(&self, digest: &Digest) -> bool {
-        self.new.contains_key(digest) || self.moving.contains(digest)
+/// What a batch stores, for the journal and the meters.
+struct Stored {
+    journal_rows: u64,
+    journal_bytes: u64,
+    bytes: u64,
+    hits: u64,
+}
+
+impl Stored {
+    fn of(sources: &Sources, new: &New) -> Self {
+        let mut stored = Self { journal_rows: 0, journal_bytes: 0, bytes: 0, hits: 0 };
+        for (digest, source) in sources {
+            if !new.contains_key(digest) {
+                stored.hits += 1;
+                continue;
+            }
+            stored.bytes += source.size();
+            if matches!(source, Source::Inline(_)) {
+                stored.journal_rows += 1;
+                stored.journal_bytes += source.size();
+            }
+        }
+        stored
     }
+}
+
+/// Whether files get their names with a batch.
+fn names_files(sources: &Sources, new: &New) -> bool {
+    new.keys().any(|digest| matches!(sources.get(digest), Some(Source::Staged { .. })))
 }
 
 impl Core {
@@ -142,12 +174,18 @@ impl Core {
                 if !prepared.covers(&truth) {
                     // What is new was not prepared, or its stripe is held shared only. The sets grow in each round.
                     seen = now;
-                    prepared.extend(truth.clone());
+                    prepared.new.extend(truth.new.clone());
                     continue;
                 }
             }
             let terms = Terms { reservations, unlimited };
-            return self.apply(items, sources, &truth.new, reservation, held, terms);
+            let (committed, unsynced, ticket) =
+                self.apply(items, sources, &truth, reservation, held, terms)?;
+            self.sync(unsynced)?;
+            // Readers of events are told nothing that the disk may not have.
+            drop(ticket);
+            self.prune_if_due();
+            return Ok(committed);
         }
     }
 
@@ -184,7 +222,7 @@ impl Core {
         }
         let mut ids: HashMap<&RepositoryName, Option<RepositoryId>> = HashMap::new();
         for (repository, kind, digest) in items.iter().filter_map(Item::joins) {
-            if found.is_exclusive(digest) {
+            if found.new.contains_key(digest) || found.moving.contains(digest) {
                 continue;
             }
             let id = match ids.get(repository) {
@@ -268,60 +306,91 @@ impl Core {
             }
         }
         let names = self.locks.names(names.into_iter());
-        let need = |digest: &Digest| if found.is_exclusive(digest) { Need::Exclusive } else { Need::Shared };
+        let need =
+            |digest: &Digest| if found.new.contains_key(digest) { Need::Exclusive } else { Need::Shared };
+        let leaving: Vec<Digest> = items.iter().filter_map(Item::leaves).collect();
         let content = sources
             .keys()
             .chain(items.iter().flat_map(Item::needs))
-            .chain(&found.moving)
+            .chain(&leaving)
             .map(|digest| (digest, need(digest)));
         Ok((settling, [repositories, names, self.locks.content(content)]))
     }
 
+    /// Everything that is done under the locks, which are given back with the rows written.
     fn apply(
         &self,
         items: Vec<Item>,
         sources: Sources,
-        new: &New,
+        found: &Survey,
         reservation: Option<Reservation<'_>>,
         _held: AllHeld<'_>,
         terms: Terms,
-    ) -> Result<Committed> {
+    ) -> Result<(Committed, Unsynced<'_>, Option<Ticket<'_>>)> {
+        let new = &found.new;
         self.touch_all(sources.keys(), &items);
         let mut plan = Plan::new(self, &sources, new);
         plan.add_all(items)?;
-        let Planned { rows, committed, view_changed, sparse, changes } = plan.finish();
-        let mut rows = rows.count()?;
-        let limit = self.options.limits.max_batch_rows;
-        if rows.len() > limit && !terms.unlimited {
-            return Err(Error::new(
-                ErrorKind::BatchTooLarge,
-                format!("batch makes too many rows of metadata, rows={}, limit={limit}", rows.len()),
-            ));
-        }
-        // Before anything has its name or is in the journal.
-        self.check_log_room(&rows)?;
-        let admitted = self.quotas.admit(rows.changes(), terms)?;
-        let journalled = |digest: &&Digest| matches!(sources.get(*digest), Some(Source::Inline(_)));
-        let journal_rows = new.keys().filter(journalled).count() as u64;
-        let journal_bytes =
-            new.keys().filter(journalled).filter_map(|digest| sources.get(digest)).map(Source::size).sum();
-        let bytes = new.keys().filter_map(|digest| sources.get(digest)).map(Source::size).sum();
-        let hits = sources.len().saturating_sub(new.len()) as u64;
+        let Planned { mut rows, committed, view_changed, sparse, changes } = plan.finish();
+        let mut passed = self.let_pass(&mut rows, found, names_files(&sources, new), &terms)?;
+        let stored = Stored::of(&sources, new);
         self.name_content(sources, new)?;
-        let ticket = self.record(&mut rows, changes);
-        self.write_counted(rows, self.durable(), admitted)?;
-        drop(ticket);
-        if let Some(reservation) = reservation {
-            reservation.keep(journal_rows, journal_bytes);
+        if passed.counting.is_none() {
+            passed.counting = Some(self.locks.counting(found.moving.iter()));
+            passed.usage = rows.changes()?;
         }
-        self.meters.stored(new.len() as u64, bytes, hits);
+        let Passed { counting, usage, admitted } = passed;
+        let mut rows = rows.count_as(usage);
+        let ticket = self.record(&mut rows, changes);
+        let unsynced = self.put_counted(rows, self.durable(), admitted)?;
+        drop(counting);
+        if let Some(reservation) = reservation {
+            reservation.keep(stored.journal_rows, stored.journal_bytes);
+        }
+        self.meters.stored(new.len() as u64, stored.bytes, stored.hits);
         self.meters.journal(self.journal.used());
         if sparse {
             self.sparse.store(true, std::sync::atomic::Ordering::Relaxed);
         }
+        // With the locks still held: a collection waits for them to know whether `index.json` is to be written.
         self.signals.committed(view_changed, self.journal.is_pressing());
-        self.prune_if_due();
-        Ok(committed)
+        Ok((committed, unsynced, ticket))
+    }
+
+    /// Counts what the rows change and asks whether they may be written, before anything has its name or is in the journal. With
+    /// files to be named it is counted again: others who come to hold the same must not wait for directories to be synced.
+    fn let_pass(
+        &self,
+        rows: &mut Rows<'_>,
+        found: &Survey,
+        names_files: bool,
+        terms: &Terms,
+    ) -> Result<Passed<'_>> {
+        if names_files && !found.moving.is_empty() {
+            let usage = rows.changes()?;
+            match self.admit_rows(rows, &usage, terms) {
+                // Somebody may just be bringing the same, which then adds nothing here.
+                Err(error) if error.kind() == ErrorKind::QuotaExceeded => {}
+                admitted => return Ok(Passed { counting: None, usage, admitted: admitted? }),
+            }
+        }
+        let counting = Some(self.locks.counting(found.moving.iter()));
+        let usage = rows.changes()?;
+        let admitted = self.admit_rows(rows, &usage, terms)?;
+        Ok(Passed { counting, usage, admitted })
+    }
+
+    fn admit_rows(&self, rows: &Rows<'_>, usage: &Usages, terms: &Terms) -> Result<Admitted> {
+        let count = rows.len().saturating_add(usage.rows());
+        let limit = self.options.limits.max_batch_rows;
+        if count > limit && !terms.unlimited {
+            return Err(Error::new(
+                ErrorKind::BatchTooLarge,
+                format!("batch makes too many rows of metadata, rows={count}, limit={limit}"),
+            ));
+        }
+        self.check_log_room(rows.len(), rows.bytes())?;
+        self.quotas.admit(usage, terms)
     }
 
     fn name_content(&self, sources: Sources, new: &New) -> Result<()> {

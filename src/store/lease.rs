@@ -210,8 +210,8 @@ impl Lease {
     pub fn add(&self, digests: &[Digest]) -> Result<()> {
         let core = self.store.core();
         core.check_writable()?;
-        let _names = core.locks.names([Core::lease_name(&self.id)].into_iter());
-        let _content = core.locks.content(digests.iter().map(|digest| (digest, Need::Shared)));
+        let names = core.locks.names([Core::lease_name(&self.id)].into_iter());
+        let content = core.locks.content(digests.iter().map(|digest| (digest, Need::Shared)));
         let view = core.metadata.view();
         for digest in digests {
             if view.content(digest)?.is_none() {
@@ -220,7 +220,9 @@ impl Lease {
         }
         let mut rows = core.metadata.rows();
         core.add_leased(&mut rows, &view, &self.id, digests.iter().copied())?;
-        core.write(rows)
+        let unsynced = core.put(rows)?;
+        drop((names, content));
+        core.sync(unsynced)
     }
 
     /// Lets it end so much later than now, or sooner.
@@ -232,7 +234,7 @@ impl Lease {
         let core = self.store.core();
         core.check_writable()?;
         let time = millis(time_to_live)?;
-        let _names = core.locks.names([Core::lease_name(&self.id)].into_iter());
+        let names = core.locks.names([Core::lease_name(&self.id)].into_iter());
         let view = core.metadata.view();
         let record = core.live_lease(&view, self.id.key())?.ok_or_else(|| ended(&self.id))?;
         let expires = core.clock.wall().saturating_add(time);
@@ -240,7 +242,9 @@ impl Lease {
         rows.put_lease(self.id.key(), &LeaseRecord { expires, ..record });
         // Before the row: a lease that ends too late does no harm.
         core.leases.remember(self.id.0, core.clock.elapsed().saturating_add(time_to_live));
-        core.write(rows)
+        let unsynced = core.put(rows)?;
+        drop(names);
+        core.sync(unsynced)
     }
 
     /// Ends it: what it held is looked at by a collection to come. Releasing one that has ended is no failure.
@@ -401,6 +405,11 @@ impl Plan<'_, '_> {
                 Item::Tag { target, .. } => *target,
                 _ => None,
             });
+            // Of an upload session, what is not found is the session.
+            let of_upload = items.iter().any(|item| matches!(item, Item::EndUpload { .. }));
+            if of_upload && self.core.live_lease(&self.view, id.key())?.is_none() {
+                return Err(ended(id).with_kind(ErrorKind::Conflict));
+            }
             self.core.add_leased(&mut self.planned.rows, &self.view, id, held)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Lock stripes.
 //!
-//! Classes are taken in one order (repositories, names, content) and each class in order of its stripes, so two
+//! Classes are taken in one order (repositories, names, content, counting) and each class in order of its stripes, so two
 //! operations never wait for each other in a circle. A stripe is shared by unrelated names; that costs a wait, never
 //! correctness.
 
@@ -16,7 +16,7 @@ const NAME_STRIPES: usize = 256;
 /// How an operation needs a content's stripe.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Need {
-    /// The content exists and must go on existing.
+    /// The content exists and must go on existing, whoever comes to hold it.
     Shared,
     /// The content is new, or about to be filed, condemned or swept.
     Exclusive,
@@ -29,6 +29,9 @@ pub(super) struct Locks {
     /// Tags and manifest membership, by repository name and tag or digest.
     names: Vec<Mutex<()>>,
     content: Vec<RwLock<()>>,
+    /// By digest: from counting who holds a content to the write of the rows that change it. Beside its stripe shared; who
+    /// has that exclusively is alone anyway.
+    counting: Vec<Mutex<()>>,
     /// Shared by what takes names from content files, exclusive for what needs all of them to stay. Taken before every
     /// stripe, because whoever waits for it may wait long.
     files: RwLock<()>,
@@ -38,7 +41,7 @@ pub(super) struct Locks {
 /// Guards that are given back together.
 #[derive(Default)]
 pub(super) struct Held<'a> {
-    _names: Vec<MutexGuard<'a, ()>>,
+    _whole: Vec<MutexGuard<'a, ()>>,
     _shared: Vec<RwLockReadGuard<'a, ()>>,
     _exclusive: Vec<RwLockWriteGuard<'a, ()>>,
 }
@@ -49,6 +52,7 @@ impl Locks {
             repositories: (0..NAME_STRIPES).map(|_| RwLock::new(())).collect(),
             names: (0..NAME_STRIPES).map(|_| Mutex::new(())).collect(),
             content: (0..CONTENT_STRIPES).map(|_| RwLock::new(())).collect(),
+            counting: (0..CONTENT_STRIPES).map(|_| Mutex::new(())).collect(),
             files: RwLock::new(()),
             hasher: std::hash::RandomState::new(),
         }
@@ -75,13 +79,13 @@ impl Locks {
 
     /// The stripes of `(repository, tag or digest)` pairs.
     pub(super) fn names<K: Hash>(&self, keys: impl Iterator<Item = K>) -> Held<'_> {
-        let mut stripes: Vec<usize> = keys.map(|key| self.stripe(key, NAME_STRIPES)).collect();
-        stripes.sort_unstable();
-        stripes.dedup();
-        Held {
-            _names: stripes.iter().filter_map(|at| self.names.get(*at)).map(Mutex::lock).collect(),
-            ..Held::default()
-        }
+        take_whole(&self.names, keys.map(|key| self.stripe(key, NAME_STRIPES)))
+    }
+
+    /// For counting who holds contents and writing what changes it. Never kept over a sync: many may come to hold one content
+    /// at a moment.
+    pub(super) fn counting<'a>(&self, digests: impl Iterator<Item = &'a Digest>) -> Held<'_> {
+        take_whole(&self.counting, digests.map(|digest| self.stripe(digest, CONTENT_STRIPES)))
     }
 
     pub(super) fn content<'a>(&self, digests: impl Iterator<Item = (&'a Digest, Need)>) -> Held<'_> {
@@ -104,6 +108,15 @@ impl Locks {
     fn stripe<K: Hash>(&self, key: K, stripes: usize) -> usize {
         usize::try_from(self.hasher.hash_one(key) % stripes as u64).unwrap_or_default()
     }
+}
+
+/// Takes every stripe once, in order.
+fn take_whole(stripes: &[Mutex<()>], wanted: impl Iterator<Item = usize>) -> Held<'_> {
+    let mut wanted: Vec<usize> = wanted.collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let _whole = wanted.iter().filter_map(|at| stripes.get(*at)).map(Mutex::lock).collect();
+    Held { _whole, ..Held::default() }
 }
 
 /// Takes every stripe once, exclusively where any need is exclusive, in order.

@@ -52,6 +52,7 @@ mod uploads;
 mod usage;
 mod verify;
 mod view_entries;
+mod write;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ pub use self::verify::{Finding, Flaw, Verifier, VerifyProgress, VerifyReport};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::{CountedRows, Metadata, Rows, fact};
+use crate::metadata::{Metadata, RepositoryId, fact};
 use crate::oci::RepositoryName;
 use crate::sys::{self, Dir, ScratchDir, Stat as FileStat, StoreLock};
 
@@ -160,6 +161,8 @@ struct Core {
     publishing: Mutex<Option<FileStat>>,
     /// Keeps base rows from being settled while a repository goes.
     settling: Mutex<()>,
+    /// Repositories that are deleted and whose rows could not be cleared, for want of room.
+    uncleared: Mutex<Vec<RepositoryId>>,
     /// Serialises filing, which flush and the publisher both do.
     filing: Mutex<()>,
     uploads: uploads::Sessions,
@@ -340,48 +343,6 @@ impl Core {
             observe::poisoned(&error);
         }
         error.with_kind(ErrorKind::Indeterminate)
-    }
-
-    /// Writes rows as durably as the store promises.
-    fn write(&self, rows: Rows<'_>) -> Result<()> {
-        self.write_with(rows, self.durable())
-    }
-
-    /// Writes rows whose loss in a crash does no harm. The log keeps them ahead of everything that is synced later.
-    fn write_unsynced(&self, rows: Rows<'_>) -> Result<()> {
-        self.write_with(rows, false)
-    }
-
-    fn write_with(&self, rows: Rows<'_>, sync: bool) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.write_anyway(rows.count()?, sync)
-    }
-
-    /// Writes rows that no quota refuses.
-    fn write_anyway(&self, rows: CountedRows<'_>, sync: bool) -> Result<()> {
-        self.check_log_room(&rows)?;
-        let terms = quota::Terms { unlimited: true, ..quota::Terms::default() };
-        let admitted = self.quotas.admit(rows.changes(), terms)?;
-        self.write_counted(rows, sync, admitted)
-    }
-
-    /// Writes rows that quotas let pass and the log has room for.
-    fn write_counted(&self, rows: CountedRows<'_>, sync: bool, admitted: quota::Admitted<'_>) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        // A temporary directory does not outlive the process.
-        let sync = sync && self.ephemeral.is_none();
-        let start = observe::Start::now();
-        let written = rows.commit(sync).map_err(|error| self.poison(error));
-        if sync {
-            self.meters.sync_time.since(start);
-        }
-        written?;
-        admitted.written();
-        Ok(())
     }
 
     fn durable(&self) -> bool {

@@ -48,14 +48,6 @@ pub(super) enum Place {
     Other,
 }
 
-/// What recovery did.
-pub(super) struct Recovered {
-    /// Private files that were left.
-    cleared: u64,
-    /// Whether the usage had to be counted.
-    counted: bool,
-}
-
 impl Options {
     /// Makes a store: in a new directory, an empty one, or an OCI layout of another tool, whose content is hashed and
     /// taken in.
@@ -187,7 +179,7 @@ impl Options {
         let mut core = self.assemble(path, root, Some(lock))?;
         core.plain_lock = plain;
         let mut opened = OpenReport { rebuilt, ..OpenReport::default() };
-        Recovered { cleared: opened.cleared, counted: opened.counted } = core.recover()?;
+        opened.cleared = core.recover()?;
         (opened.journalled, opened.journalled_bytes) = core.journal.used();
         let place = core.root_place()?;
         if !format.is_at(&place) {
@@ -313,6 +305,7 @@ impl Core {
             signals: Signals::default(),
             publishing: Mutex::new(None),
             settling: Mutex::new(()),
+            uncleared: Mutex::default(),
             filing: Mutex::new(()),
             uploads: uploads::Sessions::new(Arc::clone(&meters)),
             collecting: Mutex::new(()),
@@ -351,9 +344,9 @@ impl Core {
         Store { shared: Arc::new(Shared { core, collector, publisher, committers }) }
     }
 
-    /// Loads the counters and clears what an earlier process left unfinished. Costs what it left, not what there is, unless
-    /// that has to be counted once.
-    pub(super) fn recover(&self) -> Result<Recovered> {
+    /// Loads the counters and clears what an earlier process left unfinished; answers how many private files. Costs what it
+    /// left, not what there is.
+    pub(super) fn recover(&self) -> Result<u64> {
         let cleared = self.recover_uploads()?;
         let view = self.metadata.view();
         let sequence = self.metadata.next_sequence();
@@ -367,9 +360,9 @@ impl Core {
         self.find_condemned()?;
         self.find_served()?;
         self.note_served(true)?;
-        let counted = self.count_usage()?;
+        self.count_usage()?;
         self.load_quotas()?;
-        Ok(Recovered { cleared, counted })
+        Ok(cleared)
     }
 
     fn count_journal(&self) -> Result<()> {

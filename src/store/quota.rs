@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::locks::Need;
 use super::repository::Repository;
-use super::reservation::{Part, Reservation, reserved_for};
+use super::reservation::{Reservation, reserved_for};
 use super::{Core, Store, until};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{Count, QuotaRecord, RepositoryId, Usages};
@@ -50,8 +50,11 @@ pub(super) struct Terms {
 /// All quotas of an open store.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
-    /// Held for reading while rows are written, so that a limit begins with the whole usage.
+    /// Held for reading while rows are written, never while anything is synced, so that a limit begins with the whole usage
+    /// and nobody waits for it.
     pub(super) limited: RwLock<BTreeMap<Owner, Arc<Limited>>>,
+    /// Tells those of one store from those of another.
+    pub(super) own: Arc<()>,
 }
 
 /// One repository, or the store, that has limits.
@@ -65,36 +68,43 @@ pub(super) struct Limited {
 #[derive(Debug)]
 pub(super) struct State {
     quota: Quota,
-    /// What is held, with what commits under way add.
+    /// What is held.
     used: Count,
+    /// What commits under way add.
+    coming: Count,
     pub(super) reserved: Count,
 }
 
 /// A commit that may go on; unless it says that it was written, what it takes goes back.
 #[derive(Debug)]
-pub(super) struct Admitted<'a> {
-    _writing: RwLockReadGuard<'a, BTreeMap<Owner, Arc<Limited>>>,
+pub(super) struct Admitted {
     parts: Vec<Part>,
     /// What was reserved for it, and is so again if it is not written.
-    settled: Vec<(Reservation, Part)>,
+    reservations: Vec<Reservation>,
     written: bool,
+}
+
+/// What a commit adds to one limit.
+#[derive(Debug)]
+struct Part {
+    owner: Owner,
+    limited: Arc<Limited>,
+    amount: Count,
 }
 
 impl Quotas {
     /// Takes room for what a commit adds, all of it or none.
-    pub(super) fn admit(&self, changes: &Usages, terms: Terms) -> Result<Admitted<'_>> {
-        let writing = self.limited.read();
-        let mut admitted =
-            Admitted { _writing: writing, parts: Vec::new(), settled: Vec::new(), written: false };
+    pub(super) fn admit(&self, changes: &Usages, terms: &Terms) -> Result<Admitted> {
+        let reservations = terms.reservations.iter().map(Reservation::share).collect();
+        let mut admitted = Admitted { parts: Vec::new(), reservations, written: false };
+        let all = self.limited.read();
         // In the order of the map, and no more of it than the commit touches.
-        let repositories = changes.repositories.iter().map(|(id, usage)| (Some(*id), usage.all));
-        for (owner, amount) in [(None, changes.total.stored)].into_iter().chain(repositories) {
-            if !amount.is_zero()
-                && let Some(limited) = admitted._writing.get(&owner)
-            {
-                admitted.parts.push(Part { limited: Arc::clone(limited), amount });
+        for (owner, amount) in amounts(changes) {
+            if let Some(limited) = all.get(&owner) {
+                admitted.parts.push(Part { owner, limited: Arc::clone(limited), amount });
             }
         }
+        drop(all);
         let mut states: Vec<(&Part, MutexGuard<'_, State>)> = Vec::with_capacity(admitted.parts.len());
         for part in &admitted.parts {
             // Everybody takes them in the order of the map.
@@ -110,19 +120,13 @@ impl Quotas {
             }
             states.push((part, state));
         }
-        let mut settled = Vec::new();
         for (part, state) in &mut states {
-            for reservation in &terms.reservations {
-                let amount = reservation.take(&part.limited);
-                if !amount.is_zero() {
-                    add(&mut state.reserved, amount, -1);
-                    settled.push((reservation.share(), Part { limited: Arc::clone(&part.limited), amount }));
-                }
+            for reservation in &admitted.reservations {
+                add(&mut state.reserved, reservation.spend(&part.limited), -1);
             }
-            add(&mut state.used, growth(part.amount), 1);
+            add(&mut state.coming, growth(part.amount), 1);
         }
         drop(states);
-        admitted.settled = settled;
         Ok(admitted)
     }
 
@@ -154,7 +158,9 @@ impl Quotas {
 impl Limited {
     /// `own` is reserved for whoever asks.
     pub(super) fn check(&self, state: &State, amount: Count, own: Count) -> Result<()> {
-        let State { quota, used, reserved } = state;
+        let State { quota, used, coming, reserved } = state;
+        let mut used = *used;
+        used += *coming;
         let dimensions = [
             ("objects", quota.objects, used.objects, reserved.objects - own.objects, amount.objects),
             ("bytes", quota.bytes, used.bytes, reserved.bytes - own.bytes, amount.bytes),
@@ -180,30 +186,72 @@ impl Limited {
     }
 }
 
-impl Admitted<'_> {
-    /// The rows are written: what they free is free.
+impl Admitted {
+    /// It is about to be written, and adds so much: as much as it was let pass with, or less. Limits that began since then count
+    /// it too. None begins while the caller holds all of them for reading, which he does until it is written.
+    pub(super) fn begin(&mut self, all: &BTreeMap<Owner, Arc<Limited>>, changes: &Usages) {
+        for part in &mut self.parts {
+            let amount = amount_of(changes, part.owner);
+            let mut state = part.limited.state.lock();
+            add(&mut state.coming, growth(part.amount), -1);
+            add(&mut state.coming, growth(amount), 1);
+            part.amount = amount;
+        }
+        for (owner, amount) in amounts(changes) {
+            let Some(limited) = all.get(&owner) else { continue };
+            if self.parts.iter().any(|part| Arc::ptr_eq(&part.limited, limited)) {
+                continue;
+            }
+            let mut state = limited.state.lock();
+            for reservation in &self.reservations {
+                add(&mut state.reserved, reservation.spend(limited), -1);
+            }
+            add(&mut state.coming, growth(amount), 1);
+            drop(state);
+            self.parts.push(Part { owner, limited: Arc::clone(limited), amount });
+        }
+    }
+
+    /// The rows are written: what they add is held, and what they free is free.
     pub(super) fn written(mut self) {
         self.written = true;
-        for Part { limited, amount } in &self.parts {
-            add(&mut limited.state.lock().used, shrinkage(*amount), 1);
+        for part in &self.parts {
+            let mut state = part.limited.state.lock();
+            add(&mut state.coming, growth(part.amount), -1);
+            add(&mut state.used, part.amount, 1);
         }
+        // Limits that begin from here on find the rows.
+        self.reservations.iter().for_each(Reservation::end);
     }
 }
 
-impl Drop for Admitted<'_> {
+impl Drop for Admitted {
     fn drop(&mut self) {
         if self.written {
             return;
         }
-        for Part { limited, amount } in &self.parts {
+        for Part { limited, amount, .. } in &self.parts {
             // At one moment, so that nobody takes what an upload session has reserved.
             let mut state = limited.state.lock();
-            add(&mut state.used, growth(*amount), -1);
-            for (reservation, part) in self.settled.iter().filter(|(_, part)| part.is_of(limited)) {
-                add(&mut state.reserved, part.amount, 1);
-                reservation.put(limited, part.amount);
+            add(&mut state.coming, growth(*amount), -1);
+            for reservation in &self.reservations {
+                add(&mut state.reserved, reservation.take_back(limited), 1);
             }
         }
+    }
+}
+
+/// What is added to whom, the store first, as limits are ordered.
+fn amounts(changes: &Usages) -> impl Iterator<Item = (Owner, Count)> {
+    let repositories = changes.repositories.keys().copied().map(Some);
+    let all = [None].into_iter().chain(repositories).map(|owner| (owner, amount_of(changes, owner)));
+    all.filter(|(_, amount)| !amount.is_zero())
+}
+
+fn amount_of(changes: &Usages, owner: Owner) -> Count {
+    match owner {
+        None => changes.total.stored,
+        Some(id) => changes.repositories.get(&id).map(|usage| usage.all).unwrap_or_default(),
     }
 }
 
@@ -213,10 +261,6 @@ pub(super) fn add(to: &mut Count, amount: Count, sign: i64) {
 
 fn growth(amount: Count) -> Count {
     Count { objects: amount.objects.max(0), bytes: amount.bytes.max(0) }
-}
-
-fn shrinkage(amount: Count) -> Count {
-    Count { objects: amount.objects.min(0), bytes: amount.bytes.min(0) }
 }
 
 impl Repository {
@@ -250,8 +294,9 @@ impl Repository {
         let core = self.store().core();
         core.check_writable()?;
         core.refuse_plain()?;
-        // Nobody creates or deletes it meanwhile.
-        let _held = core.locks.repositories([(self.name().as_str(), Need::Exclusive)].into_iter());
+        // Nobody deletes it meanwhile, nor creates it or sets another limit.
+        let repository = core.locks.repositories([(self.name().as_str(), Need::Shared)].into_iter());
+        let held = (repository, core.locks.names([(self.name().as_str(), String::new())].into_iter()));
         let mut rows = core.metadata.rows();
         let id = match core.metadata.view().repository(self.name().as_str())? {
             Some(id) => id,
@@ -263,8 +308,11 @@ impl Repository {
             }
         };
         rows.put_quota(Some(id), &(*quota).into());
-        core.write(rows)?;
-        core.begin_limit(Some(id), Some(self.name()), *quota)
+        let unsynced = core.put(rows)?;
+        let begun = core.begin_limit(Some(id), Some(self.name()), *quota);
+        drop(held);
+        core.sync(unsynced)?;
+        begun
     }
 
     /// Its limits.
@@ -293,11 +341,14 @@ impl Store {
         core.check_writable()?;
         core.refuse_plain()?;
         // Two that set it must not leave one limit on the disk and the other in force.
-        let _held = core.locks.names([(NAME, String::new())].into_iter());
+        let held = core.locks.names([(NAME, String::new())].into_iter());
         let mut rows = core.metadata.rows();
         rows.put_quota(None, &(*quota).into());
-        core.write(rows)?;
-        core.begin_limit(None, None, *quota)
+        let unsynced = core.put(rows)?;
+        let begun = core.begin_limit(None, None, *quota);
+        drop(held);
+        core.sync(unsynced)?;
+        begun
     }
 
     /// The limits of the store.
@@ -312,13 +363,23 @@ impl Store {
 
 impl Core {
     /// Puts a quota into force, or out of it.
-    fn begin_limit(&self, owner: Owner, repository: Option<&RepositoryName>, quota: Quota) -> Result<()> {
+    pub(super) fn begin_limit(
+        &self,
+        owner: Owner,
+        repository: Option<&RepositoryName>,
+        quota: Quota,
+    ) -> Result<()> {
         // What sessions have already is theirs.
         if self.limit(owner, repository, quota)? { self.reserve_for_uploads(repository) } else { Ok(()) }
     }
 
     /// The same without the upload sessions; answers whether there was no limit before.
-    fn limit(&self, owner: Owner, repository: Option<&RepositoryName>, quota: Quota) -> Result<bool> {
+    pub(super) fn limit(
+        &self,
+        owner: Owner,
+        repository: Option<&RepositoryName>,
+        quota: Quota,
+    ) -> Result<bool> {
         // Nobody writes rows now.
         let mut limited = self.quotas.limited.write();
         if quota == Quota::default() {
@@ -329,14 +390,28 @@ impl Core {
             known.state.lock().quota = quota;
             return Ok(false);
         }
-        let view = self.metadata.view();
-        let used = match owner {
-            Some(id) => view.usage_of(id)?.all,
-            None => view.usage()?.stored,
-        };
-        let state = Mutex::new(State { quota, used, reserved: Count::default() });
+        let used = self.used_of(owner)?;
+        let state = Mutex::new(State { quota, used, coming: Count::default(), reserved: Count::default() });
         limited.insert(owner, Arc::new(Limited { repository: repository.cloned(), state }));
         Ok(true)
+    }
+
+    /// Takes what limits count as used from the counters, which were set right.
+    pub(super) fn quotas_as_counted(&self) -> Result<()> {
+        // Nobody writes rows now.
+        let limited = self.quotas.limited.write();
+        for (owner, limited) in limited.iter() {
+            limited.state.lock().used = self.used_of(*owner)?;
+        }
+        Ok(())
+    }
+
+    fn used_of(&self, owner: Owner) -> Result<Count> {
+        let view = self.metadata.view();
+        match owner {
+            Some(id) => Ok(view.usage_of(id)?.all),
+            None => Ok(view.usage()?.stored),
+        }
     }
 
     /// Puts the quotas into force that an earlier process set.

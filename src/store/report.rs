@@ -122,8 +122,6 @@ pub struct OpenReport {
     pub journalled_bytes: u64,
     /// Private files of interrupted pushes that were removed.
     pub cleared: u64,
-    /// Whether the usage was counted, since the store was written before there were counters. It is so once.
-    pub counted: bool,
     /// What was done about metadata that could not be read. None when they could.
     pub rebuilt: Option<RebuildReport>,
     /// Findings about single names and contents.

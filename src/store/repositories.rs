@@ -43,7 +43,8 @@ impl Store {
     /// repository holds is no longer visible; its bytes stay until a collection takes them.
     ///
     /// It is gone for everybody with one commit; pushes into it wait for that. The work behind it is proportional to what
-    /// the repository held, and the next open finishes what a crash interrupts.
+    /// the repository held. What is left of it when a disk is full goes with the next deletion or collection that finds room, and
+    /// the next open finishes what a crash interrupts.
     ///
     /// # Errors
     ///
@@ -53,7 +54,10 @@ impl Store {
         core.check_writable()?;
         let held = core.locks.repositories([(name.as_str(), Need::Exclusive)].into_iter());
         let Some(id) = core.metadata.view().repository(name.as_str())? else {
-            core.end_uploads_of(name, core.metadata.rows(), None)?;
+            let (unsynced, _, ends) = core.put_end_of_uploads(name, core.metadata.rows(), None)?;
+            drop(held);
+            core.sync(unsynced)?;
+            core.remove_uploads(&ends);
             return Ok(false);
         };
         // Until the repository is gone nothing may settle what is remembered for that.
@@ -62,20 +66,25 @@ impl Store {
         let mut rows = core.metadata.rows();
         rows.delete_repository(id, name.as_str());
         let gone = EventChange::RepositoryDeleted { repository: name.as_str().to_owned() };
-        core.end_uploads_of(name, rows, Some(gone))?;
+        let (unsynced, ticket, ends) = core.put_end_of_uploads(name, rows, Some(gone))?;
         core.repository_epoch.fetch_add(1, Ordering::Release);
         core.quotas.forget(id);
         core.signals.committed(true, false);
         drop((held, settling));
-        // It is gone, whatever becomes of its rows: what stays of them goes with the next open.
-        let _ = core.clear_deleted(id);
+        core.sync(unsynced)?;
+        drop(ticket);
+        core.remove_uploads(&ends);
+        // It is gone, whatever becomes of its rows: what stays of them goes later.
+        core.uncleared.lock().push(id);
+        let _ = core.clear_uncleared();
         Ok(true)
     }
 }
 
 impl Core {
     /// What the published view says of a repository that is about to go, so that an older `index.json` of another tool does
-    /// not bring it back. Harmless if the repository stays after all: it is what the view says.
+    /// not bring it back. Harmless if the repository stays after all: it is what the view says. Synced with the rows that
+    /// take the repository away.
     fn remember_published(&self, id: RepositoryId, name: &RepositoryName) -> Result<()> {
         let view = self.metadata.snapshot();
         let mut rows = self.metadata.rows();
@@ -92,7 +101,7 @@ impl Core {
             self.write_when_full(&mut rows)?;
             Ok(until(false))
         })?;
-        self.write(rows)
+        self.write_unsynced(rows)
     }
 
     /// Finishes deletions that a crash interrupted.
@@ -103,6 +112,20 @@ impl Core {
             Ok(until(false))
         })?;
         deleted.into_iter().try_for_each(|id| self.clear_deleted(id))
+    }
+
+    /// Clears what deletions of this process have left, and may leave again where there is no room.
+    pub(super) fn clear_uncleared(&self) -> Result<()> {
+        // Nobody else clears these meanwhile.
+        let ids = std::mem::take(&mut *self.uncleared.lock());
+        let mut outcome = Ok(());
+        for id in ids {
+            if let Err(error) = self.clear_deleted(id) {
+                self.uncleared.lock().push(id);
+                outcome = Err(error);
+            }
+        }
+        outcome
     }
 
     /// Removes the rows of a repository that nobody can find any more, group by group: other repositories may hold the same

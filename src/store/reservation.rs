@@ -20,82 +20,141 @@ use crate::oci::RepositoryName;
 #[must_use = "dropped, a reservation is given back"]
 pub struct Reservation {
     room: Arc<Room>,
+    /// Whose quotas it is part of.
+    quotas: Arc<()>,
 }
 
 /// Shared by an upload session and the commit that finishes it, which may fail.
 #[derive(Debug, Default)]
 struct Room {
     /// Locked after the state of a limit.
-    parts: Mutex<Vec<Part>>,
+    has: Mutex<Has>,
+}
+
+#[derive(Debug, Default)]
+struct Has {
+    parts: Vec<Part>,
+    /// The commit is written, so nothing is reserved any more.
+    ended: bool,
 }
 
 /// So much of one limit.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) limited: Arc<Limited>,
-    pub(super) amount: Count,
+struct Part {
+    limited: Arc<Limited>,
+    amount: Count,
+    /// A commit under way has it instead, and counts it as used.
+    spent: bool,
 }
 
-impl Part {
-    pub(super) fn is_of(&self, limited: &Arc<Limited>) -> bool {
-        Arc::ptr_eq(&self.limited, limited)
+impl Has {
+    fn part(&mut self, limited: &Arc<Limited>) -> Option<&mut Part> {
+        self.parts.iter_mut().find(|part| Arc::ptr_eq(&part.limited, limited))
     }
 }
 
 impl Reservation {
     /// Of nothing yet.
-    pub(super) fn nothing() -> Self {
-        Self { room: Arc::default() }
+    pub(super) fn nothing(quotas: &Quotas) -> Self {
+        Self { room: Arc::default(), quotas: Arc::clone(&quotas.own) }
+    }
+
+    pub(super) fn is_of(&self, quotas: &Quotas) -> bool {
+        Arc::ptr_eq(&self.quotas, &quotas.own)
     }
 
     /// The same room, which is given back when nobody has it any more.
     pub(super) fn share(&self) -> Self {
-        Self { room: Arc::clone(&self.room) }
+        Self { room: Arc::clone(&self.room), quotas: Arc::clone(&self.quotas) }
     }
 
-    /// What it has of one limit.
+    /// What it keeps of one limit.
     fn of(&self, limited: &Arc<Limited>) -> Count {
-        let parts = self.room.parts.lock();
-        parts.iter().find(|part| part.is_of(limited)).map(|part| part.amount).unwrap_or_default()
+        let mut has = self.room.has.lock();
+        has.part(limited).filter(|part| !part.spent).map(|part| part.amount).unwrap_or_default()
     }
 
-    /// Says how much of one limit it has from now on; whoever has the state of the limit locked counts that.
-    pub(super) fn put(&self, limited: &Arc<Limited>, amount: Count) {
-        let mut parts = self.room.parts.lock();
-        match parts.iter_mut().find(|part| part.is_of(limited)) {
-            Some(part) => part.amount = amount,
-            None => parts.push(Part { limited: Arc::clone(limited), amount }),
+    /// Lets it have so much of one limit from now on; answers by how much more it keeps of it, which whoever has the state of
+    /// the limit locked counts.
+    fn put(&self, limited: &Arc<Limited>, amount: Count) -> Count {
+        let mut has = self.room.has.lock();
+        if has.ended {
+            return Count::default();
+        }
+        match has.part(limited) {
+            Some(part) => {
+                let before = std::mem::replace(&mut part.amount, amount);
+                if part.spent { Count::default() } else { difference(amount, before) }
+            }
+            None => {
+                has.parts.push(Part { limited: Arc::clone(limited), amount, spent: false });
+                amount
+            }
         }
     }
 
-    /// What it has of one limit, which its holder takes for good.
-    pub(super) fn take(&self, limited: &Arc<Limited>) -> Count {
-        let amount = self.of(limited);
-        if !amount.is_zero() {
-            self.put(limited, Count::default());
+    /// Lets a commit have what it keeps of one limit, and what it would from now on; answers how much that is.
+    pub(super) fn spend(&self, limited: &Arc<Limited>) -> Count {
+        let mut has = self.room.has.lock();
+        match has.part(limited) {
+            Some(part) if part.spent => Count::default(),
+            Some(part) => {
+                part.spent = true;
+                part.amount
+            }
+            None => {
+                let part = Part { limited: Arc::clone(limited), amount: Count::default(), spent: true };
+                has.parts.push(part);
+                Count::default()
+            }
         }
-        amount
+    }
+
+    /// The commit failed: it keeps again what it has of one limit. Answers how much that is.
+    pub(super) fn take_back(&self, limited: &Arc<Limited>) -> Count {
+        let mut has = self.room.has.lock();
+        match has.part(limited) {
+            Some(part) if part.spent => {
+                part.spent = false;
+                part.amount
+            }
+            _ => Count::default(),
+        }
+    }
+
+    /// The commit is written: limits that begin now find its content.
+    pub(super) fn end(&self) {
+        self.room.has.lock().ended = true;
     }
 
     /// Gives back what is more than so many bytes.
     pub(super) fn shrink(&self, bytes: u64) {
-        let parts = self.room.parts.lock().clone();
+        let parts = self.room.has.lock().parts.clone();
         for Part { limited, .. } in parts {
             let mut state = limited.state.lock();
-            let has = self.of(&limited);
-            let bytes = has.bytes.min(i64::try_from(bytes).unwrap_or(i64::MAX));
-            state.reserved.bytes -= has.bytes - bytes;
-            self.put(&limited, Count { bytes, ..has });
+            let mut has = self.room.has.lock();
+            let Some(part) = has.part(&limited) else { continue };
+            let less = part.amount.bytes.min(i64::try_from(bytes).unwrap_or(i64::MAX));
+            if !part.spent {
+                state.reserved.bytes -= part.amount.bytes - less;
+            }
+            part.amount.bytes = less;
         }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        for Part { limited, amount } in self.parts.get_mut() {
-            add(&mut limited.state.lock().reserved, *amount, -1);
+        for Part { limited, amount, spent } in &self.has.get_mut().parts {
+            if !spent {
+                add(&mut limited.state.lock().reserved, *amount, -1);
+            }
         }
     }
+}
+
+fn difference(one: Count, other: Count) -> Count {
+    Count { objects: one.objects - other.objects, bytes: one.bytes - other.bytes }
 }
 
 pub(super) fn reserved_for(reservations: &[Reservation], limited: &Arc<Limited>) -> Count {
@@ -118,7 +177,7 @@ impl Repository {
         if !core.quotas.is_empty() {
             owners.extend(self.id(&core.metadata.view())?.map(Some));
         }
-        let reservation = Reservation::nothing();
+        let reservation = Reservation::nothing(&core.quotas);
         core.or_expire(|| core.quotas.reserve(&reservation, &owners, bytes, false))?;
         Ok(reservation)
     }
@@ -134,16 +193,14 @@ impl Quotas {
         let limited = self.limited.read();
         let mut states = Vec::with_capacity(owners.len());
         for limited in owners.iter().filter_map(|owner| limited.get(owner)) {
-            let (state, has) = (limited.state.lock(), reservation.of(limited));
-            let more = Count { objects: amount.objects - has.objects, bytes: amount.bytes - has.bytes };
+            let state = limited.state.lock();
             if !anyway {
-                limited.check(&state, more, Count::default())?;
+                limited.check(&state, difference(amount, reservation.of(limited)), Count::default())?;
             }
-            states.push((limited, state, more));
+            states.push((limited, state));
         }
-        for (limited, mut state, more) in states {
-            add(&mut state.reserved, more, 1);
-            reservation.put(limited, amount);
+        for (limited, mut state) in states {
+            add(&mut state.reserved, reservation.put(limited, amount), 1);
         }
         Ok(())
     }

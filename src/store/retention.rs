@@ -153,7 +153,7 @@ impl Repository {
         if let Some(retention) = retention {
             retention.check()?;
         }
-        let _held = core.locks.repositories([(self.name().as_str(), Need::Shared)].into_iter());
+        let held = core.locks.repositories([(self.name().as_str(), Need::Shared)].into_iter());
         let Some(id) = core.metadata.view().repository(self.name().as_str())? else {
             return Err(Error::not_found(format!("no such repository, repository={}", self.name())));
         };
@@ -162,7 +162,9 @@ impl Repository {
             Some(retention) => rows.put_retention(id, &retention.to_record()),
             None => rows.delete_retention(id),
         }
-        core.write(rows)
+        let unsynced = core.put(rows)?;
+        drop(held);
+        core.sync(unsynced)
     }
 }
 

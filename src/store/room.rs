@@ -7,7 +7,6 @@
 
 use super::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::CountedRows;
 use crate::sys;
 
 /// What the engine may need for its tables and its log before it can free anything; on small filesystems a hundredth of
@@ -47,12 +46,12 @@ impl Core {
         Ok(())
     }
 
-    /// `NoSpace` unless there is room in the log for the rows, for which the ballast is given up.
-    pub(super) fn check_log_room(&self, rows: &CountedRows<'_>) -> Result<()> {
-        if rows.is_empty() {
+    /// `NoSpace` unless there is room in the log for so many rows and their bytes, for which the ballast is given up.
+    pub(super) fn check_log_room(&self, rows: usize, bytes: u64) -> Result<()> {
+        if rows == 0 {
             return Ok(());
         }
-        let needed = LOG.saturating_add(rows.bytes());
+        let needed = LOG.saturating_add(bytes);
         let lacks = || sys::free_space(&self.root_dir).filter(|free| free.bytes < needed);
         // The log of a plain layout is elsewhere.
         if self.ephemeral.is_some() || lacks().is_none() {

@@ -73,8 +73,7 @@ impl Repository {
 }
 
 impl Store {
-    /// What the store holds. Takes the same time whatever that is, but for a view that only reads of a store that no version
-    /// with counters has opened for writing yet: there it is counted.
+    /// What the store holds. Takes the same time whatever that is.
     ///
     /// ```
     /// # fn main() -> orlop::Result<()> {
@@ -100,7 +99,8 @@ impl Store {
     }
 
     /// Counts anew, at one moment of the store, what [`Store::usage`] and [`Repository::usage`] answer; changes nothing. Costs
-    /// a walk over all metadata. [`Verifier::index`](super::Verifier::index) compares the two.
+    /// a walk over all metadata. [`Verifier::index`](super::Verifier::index) compares the two, and [`Store::correct_usage`]
+    /// sets right what differs.
     ///
     /// # Errors
     ///
@@ -116,6 +116,24 @@ impl Store {
         })?;
         Ok(Recount { store: counted.total.into(), repositories })
     }
+
+    /// Counts anew, and sets right what [`Store::usage`] and [`Repository::usage`] answer where that differs; answers for how
+    /// many repositories, the store among them, it did. Only damaged metadata or a defect make them differ, which
+    /// [`Verifier::index`](super::Verifier::index) tells. Costs a walk over all metadata; nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`, `Poisoned`, `Indeterminate`, `NoSpace`, `Io`; `Corrupt` for a counter that cannot be read, which a rebuild
+    /// makes anew.
+    pub fn correct_usage(&self) -> Result<u64> {
+        let core = self.core();
+        core.check_writable()?;
+        let mut rows = core.metadata.rows();
+        let corrected = rows.correct_usage(&core.metadata.snapshot())?;
+        core.write(rows)?;
+        core.quotas_as_counted()?;
+        Ok(corrected)
+    }
 }
 
 impl Core {
@@ -126,18 +144,17 @@ impl Core {
         view.usage_of(id)
     }
 
-    /// Counts a store that was written before there were counters. Answers whether it was one.
+    /// Begins the counters of metadata that have none: those that are new.
     ///
     /// Nobody else writes yet. Not synced: what a crash takes is counted again.
-    pub(super) fn count_usage(&self) -> Result<bool> {
+    pub(super) fn count_usage(&self) -> Result<()> {
         let view = self.metadata.snapshot();
         if view.has_fact(fact::COUNTED)? {
-            return Ok(false);
+            return Ok(());
         }
         let mut rows = self.metadata.rows();
         rows.put_usage(&view, &view.recount()?)?;
-        self.write_unsynced(rows)?;
-        Ok(true)
+        self.write_unsynced(rows)
     }
 }
 

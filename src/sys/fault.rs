@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_stalled_call_goes_on_once_it_is_disarmed() {
         let root = Path::new("/fault-test/stall");
-        let armed = arm(Fault::stall(Call::Read, root).nth(2));
+        let armed = arm(Fault::hold(Call::Read, root, None).nth(2));
         point(Call::Read, root).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         let stalled = std::thread::spawn(move || {

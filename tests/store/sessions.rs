@@ -244,7 +244,7 @@ fn a_finish_that_fails_keeps_the_room() {
     let lease = store.lease(HOUR, "").unwrap();
     upload.set_lease(Some(lease.id())).unwrap();
     lease.release().unwrap();
-    fails(upload.finish(&Expected::default()), ErrorKind::NotFound, &["lease="]);
+    fails(upload.finish(&Expected::default()), ErrorKind::Conflict, &["lease="]);
     free(&store, LIMIT - 60_000);
     drop(upload);
     free(&store, LIMIT - 60_000);
@@ -342,7 +342,7 @@ fn a_lease_that_is_not_there_is_told_before_the_bytes_and_at_the_end() {
     let before = upload.status().unwrap();
     lease.release().unwrap();
     for _ in 0..2 {
-        fails(upload.finish(&Expected::default()), ErrorKind::NotFound, &["lease="]);
+        fails(upload.finish(&Expected::default()), ErrorKind::Conflict, &["lease="]);
         assert!(here.stat(&digest_of(&content)).unwrap().is_none(), "nothing half done is visible");
     }
     fails(upload.set_lease(Some(gone_id)), ErrorKind::NotFound, &[&format!("lease={gone_id}")]);

@@ -239,7 +239,6 @@ impl World {
                 self.store = Some(options().open(self.dir.root()).unwrap());
             }
         }
-        assert!(!self.store().open_report().counted, "nothing was written before there were counters");
     }
 
     /// A content loses its file, and the next push of it by anybody brings it back.
@@ -556,7 +555,7 @@ fn what_is_reserved_is_nobody_elses_until_it_is_given_back() {
     let reservation = here.reserve(1000).unwrap();
     fails(here.push_bytes("x"), ErrorKind::QuotaExceeded, &[]);
     let mut batch = store.batch();
-    batch.settle(reservation);
+    batch.settle(reservation).unwrap();
     batch.push_bytes(&here, noise(1, 700)).unwrap();
     batch.commit().unwrap();
     // The rest came back.
@@ -565,12 +564,27 @@ fn what_is_reserved_is_nobody_elses_until_it_is_given_back() {
     // A batch that fails gives everything back.
     here.set_quota(&bytes(2000)).unwrap();
     let mut batch = store.batch();
-    batch.settle(here.reserve(1000).unwrap());
+    batch.settle(here.reserve(1000).unwrap()).unwrap();
     batch.push_bytes(&here, noise(3, 1000)).unwrap();
     batch.tag(&here, &tag("v1"), absent(), orlop::Expect::Any);
     fails(batch.commit(), ErrorKind::NotFound, &[]);
     here.push_bytes(noise(4, 1000)).unwrap();
     assert_eq!(store.usage().unwrap().stored_bytes, 2000);
+}
+
+#[test]
+fn a_reservation_of_another_store_is_refused_and_given_back() {
+    let ((_dir, store), (_other_dir, other)) = (fresh(), fresh());
+    let (here, there) = (repo(&store, "r"), repo(&other, "r"));
+    for at in [&here, &there] {
+        at.set_quota(&bytes(1000)).unwrap();
+    }
+    let mut batch = store.batch();
+    fails(batch.settle(there.reserve(1000).unwrap()), ErrorKind::Invalid, &["another store"]);
+    batch.settle(here.reserve(1000).unwrap()).unwrap();
+    batch.push_bytes(&here, noise(1, 1000)).unwrap();
+    batch.commit().unwrap();
+    there.push_bytes(noise(1, 1000)).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use rocksdb::MergeOperands;
 
-use super::super::batch::Rows;
+use super::super::batch::{Rows, Written};
 use super::super::key::{self, Kind, RepositoryId, tag_byte};
 use super::super::record::{Input, VERSION, put_number};
 use super::super::schema::Family;
@@ -109,6 +109,11 @@ impl Usages {
         }
     }
 
+    /// How many counters change.
+    pub(crate) fn rows(&self) -> usize {
+        self.fields().count()
+    }
+
     fn fields(&self) -> impl Iterator<Item = (Option<RepositoryId>, Fields)> {
         let total = (None, Fields::from(self.total));
         let rows = self.repositories.iter().map(|(id, held)| (Some(*id), Fields::from(*held)));
@@ -121,6 +126,13 @@ impl Usages {
 pub(in super::super) struct Fields([i64; FIELDS]);
 
 impl Fields {
+    fn less(mut self, other: &Self) -> Self {
+        for (field, less) in self.0.iter_mut().zip(other.0) {
+            *field = field.wrapping_sub(less);
+        }
+        self
+    }
+
     pub(in super::super) fn encode(&self) -> Vec<u8> {
         let used = self.0.iter().rposition(|number| *number != 0).map_or(0, |last| last + 1);
         let mut out = Vec::with_capacity(24);
@@ -202,8 +214,8 @@ pub(in super::super) enum Change {
     New { size: u64 },
     /// Its row is put.
     Put { size: u64 },
-    /// Its row goes.
-    Removed,
+    /// Its row goes, and with it, in the same batch, the last of those who hold it.
+    Condemned { size: u64 },
     /// A repository comes to hold it.
     Joined(RepositoryId, Kind),
     /// A repository no longer holds it.
@@ -220,7 +232,7 @@ impl Changes {
     }
 
     /// What the counters change by. Looks at nothing for content that is new.
-    fn counted(mut self, view: &View<'_>) -> Result<Usages> {
+    fn counted(&mut self, view: &View<'_>) -> Result<Usages> {
         let mut usages = Usages::default();
         // What happens to one content stays in its order.
         self.0.sort_by_key(|(digest, _)| *digest);
@@ -241,6 +253,7 @@ fn until(done: bool) -> ControlFlow<()> {
 fn count_one(view: &View<'_>, digest: &Digest, changes: &[(Digest, Change)], to: &mut Usages) -> Result<()> {
     let is_new = changes.iter().any(|(_, change)| matches!(change, Change::New { .. }));
     let mut involved: Vec<RepositoryId> = Vec::new();
+    let mut condemned = None;
     for (_, change) in changes {
         match change {
             Change::Joined(id, _) | Change::Left(id, _) => involved.push(*id),
@@ -252,8 +265,16 @@ fn count_one(view: &View<'_>, digest: &Digest, changes: &[(Digest, Change)], to:
                 }
             }
             Change::Filed { size } => to.total.journalled += Count::of(-1, *size),
-            Change::New { .. } | Change::Put { .. } | Change::Removed => {}
+            Change::Condemned { size } => condemned = Some(*size),
+            Change::New { .. } | Change::Put { .. } => {}
         }
+    }
+    if let Some(size) = condemned {
+        // There was nobody else, so nothing has to be looked at.
+        let mut inside: Vec<_> = changes.iter().filter_map(|(_, change)| change.left()).collect();
+        inside.sort_unstable();
+        to.add(-1, Some(size), &Holders { inside, outside: Outside::None });
+        return Ok(());
     }
     let before = if is_new || !changes.iter().any(|(_, change)| change.is_counted()) {
         None
@@ -262,7 +283,6 @@ fn count_one(view: &View<'_>, digest: &Digest, changes: &[(Digest, Change)], to:
     };
     let after = changes.iter().fold(before, |size, (_, change)| match change {
         Change::New { size } | Change::Put { size } => Some(*size),
-        Change::Removed => None,
         _ => size,
     });
     if involved.is_empty() && before == after {
@@ -289,6 +309,10 @@ fn count_one(view: &View<'_>, digest: &Digest, changes: &[(Digest, Change)], to:
 }
 
 impl Change {
+    fn left(self) -> Option<(RepositoryId, Kind)> {
+        if let Self::Left(id, kind) = self { Some((id, kind)) } else { None }
+    }
+
     /// Whether it is about more than the journal.
     fn is_counted(self) -> bool {
         !matches!(self, Self::Journalled { .. } | Self::Filed { .. })
@@ -362,11 +386,22 @@ impl<'a> Rows<'a> {
     /// Adds what the rows change of the counters. From here to the end of the write nobody else may change who holds the
     /// contents that the rows are about.
     pub(crate) fn count(mut self) -> Result<CountedRows<'a>> {
-        let changes = std::mem::take(&mut self.changes).counted(&self.metadata.view())?;
+        let changes = self.changes()?;
+        Ok(self.count_as(changes))
+    }
+
+    /// What the rows change of the counters, as long as nobody else changes who holds the contents that they are about. Where
+    /// somebody does, a repository still comes to hold as much as this says, or less if another commit brought it the same.
+    pub(crate) fn changes(&mut self) -> Result<Usages> {
+        self.changes.counted(&self.metadata.view())
+    }
+
+    /// The same with changes that were just counted.
+    pub(crate) fn count_as(mut self, changes: Usages) -> CountedRows<'a> {
         for (id, fields) in changes.fields() {
             self.merge(&key::usage(id), &fields.encode());
         }
-        Ok(CountedRows { rows: self, changes })
+        CountedRows { rows: self, changes }
     }
 
     /// Counts and writes.
@@ -387,6 +422,30 @@ impl<'a> Rows<'a> {
         }
         self.put_flag(super::super::fact::COUNTED);
         Ok(())
+    }
+
+    /// Adds to the counters what they differ from counting at the moment of a view, whatever is added to them meanwhile; answers
+    /// how many do.
+    pub(crate) fn correct_usage(&mut self, view: &View<'_>) -> Result<u64> {
+        let counted = view.recount()?;
+        let mut wanted = BTreeMap::from([(None, Fields::from(counted.total))]);
+        wanted.extend(counted.repositories.iter().map(|(id, held)| (Some(*id), Fields::from(*held))));
+        let mut kept = BTreeMap::from([(None, Fields::from(view.usage()?))]);
+        view.usages(|id, held| {
+            kept.insert(Some(id), Fields::from(held));
+            Ok(until(false))
+        })?;
+        let mut corrected = 0;
+        let ids: std::collections::BTreeSet<_> = wanted.keys().chain(kept.keys()).copied().collect();
+        for id in ids {
+            let of = |fields: &BTreeMap<_, Fields>| fields.get(&id).copied().unwrap_or_default();
+            let difference = of(&wanted).less(&of(&kept));
+            if difference != Fields::default() {
+                self.merge(&key::usage(id), &difference.encode());
+                corrected += 1;
+            }
+        }
+        Ok(corrected)
     }
 
     /// Removes the counters of a repository that is gone.
@@ -427,9 +486,20 @@ impl<'a> CountedRows<'a> {
         self.rows.is_empty()
     }
 
+    /// Writes rows whose loss in a crash does no harm.
+    pub(crate) fn write(self) -> Result<()> {
+        self.rows.write()
+    }
+
+    /// Writes rows that their writer answers for once they are synced.
+    pub(crate) fn write_to_sync(self) -> Result<Written<'a>> {
+        self.rows.write_to_sync()
+    }
+
     /// Writes the rows; with `sync` the log is on the disk before this returns.
+    #[cfg(test)]
     pub(crate) fn commit(self, sync: bool) -> Result<()> {
-        self.rows.write(sync)
+        if sync { self.write_to_sync()?.sync() } else { self.write() }
     }
 }
 

@@ -112,7 +112,7 @@ async fn piece(body: &mut Body) -> Option<io::Result<Bytes>> {
 }
 
 fn stalled(cold: &Path) -> Armed {
-    arm(Fault::stall(Call::Read, cold).forever())
+    arm(Fault::hold(Call::Read, cold, None).forever())
 }
 
 /// Waits until so many calls are stuck.

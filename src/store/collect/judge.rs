@@ -85,7 +85,7 @@ impl Core {
         }
         let names = self.names_of(group)?;
         // A publisher that has taken its snapshot must find what that has in the journal; it waits for no stripe of ours.
-        let _publishing = (!terms.dry_run).then(|| self.publishing.lock());
+        let publishing = (!terms.dry_run).then(|| self.publishing.lock());
         let take = || {
             if terms.dry_run {
                 return None;
@@ -128,14 +128,15 @@ impl Core {
         let told = !changes.is_empty();
         let mut rows = rows.count()?;
         let ticket = self.record(&mut rows, changes);
-        self.write_anyway(rows, told && self.durable())?;
-        drop(ticket);
+        let unsynced = self.put_anyway(rows, told && self.durable())?;
         self.journal.release(journal.0, journal.1);
         // What a sparse manifest lacks is published with it.
         if outcome.manifests > 0 || self.sparse.load(Ordering::Relaxed) {
             self.signals.view_changed();
         }
-        drop(held);
+        drop((held, publishing));
+        self.sync(unsynced)?;
+        drop(ticket);
         Ok(outcome)
     }
 
@@ -419,7 +420,7 @@ impl Judge<'_, '_> {
         if self.terms.dry_run {
             return Ok(());
         }
-        self.rows.delete_content(digest);
+        self.rows.delete_condemned(digest, record.size);
         if !self.core.journal.is_empty()
             && let Some((_, content)) = self.view.journal(digest)?
         {

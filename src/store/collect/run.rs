@@ -8,7 +8,7 @@ use super::policy::Change;
 use super::work::{Candidate, Gone, Task, What, Why};
 use super::{Budget, Collection};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::metadata::{Class, Kind, Queued, RepositoryId};
 use crate::oci::Role;
 use crate::store::observe::{self, Start, Work};
@@ -53,6 +53,11 @@ impl Run {
         let now = core.clock.wall();
         let mut leases = 0;
         if !dry_run {
+            match core.clear_uncleared() {
+                // It is there to make room, with what is queued already.
+                Err(error) if error.kind() != ErrorKind::NoSpace => return Err(error),
+                _ => {}
+            }
             leases = core.end_leases(false)?;
             core.expire_uploads()?;
             core.correct_times(now)?;

@@ -258,7 +258,7 @@ fn what_is_condemned_is_not_unknown() {
     let id = core.metadata.view().repository("r").unwrap().unwrap();
     let mut rows = core.metadata.rows();
     rows.delete_member(id, Kind::Blob, &digest);
-    rows.delete_content(&digest);
+    rows.delete_condemned(&digest, 40_000);
     rows.put_tombstone(&digest, core.metadata.next_sequence());
     core.write(rows).unwrap();
     assert!(!core.remove_unknown_file(&digest).unwrap() && at.has_file(&digest));
@@ -266,4 +266,45 @@ fn what_is_condemned_is_not_unknown() {
     rows.delete_tombstone(&digest);
     core.write(rows).unwrap();
     assert!(core.remove_unknown_file(&digest).unwrap() && !at.has_file(&digest));
+}
+
+/// The disk is full when the rows of a deleted repository are to go: they go with the next collection or deletion that finds
+/// room, and not with the next open alone.
+#[test]
+fn what_a_deletion_left_for_want_of_room_goes_when_there_is_some() {
+    for by_collection in [true, false] {
+        let at =
+            Place::new(options().publish(Publish::OnClose).grace(Duration::ZERO).answers(Answers::Local));
+        let digest = at.large("deleted");
+        let left = || {
+            let mut left = Vec::new();
+            let view = at.store.core().metadata.view();
+            view.deleted(|id| {
+                left.push(id);
+                Ok(crate::store::until(false))
+            })
+            .unwrap();
+            left.len()
+        };
+        let full = arm(Fault::new(Call::Space, at.root(), Errno::NOSPC).nth(2).forever());
+        assert!(at.store.delete_repository(&"r".parse().unwrap()).unwrap());
+        assert_eq!(left(), 1);
+        // Without room a collection does what it can.
+        let waiting = at.store.collector().run();
+        assert!(waiting.is_ok() || waiting.unwrap_err().kind() == ErrorKind::NoSpace);
+        assert!(!at.store.delete_repository(&"other".parse().unwrap()).unwrap());
+        assert_eq!((left(), at.has_file(&digest)), (1, true));
+        drop(full);
+        if !by_collection {
+            at.store.repository(&"other".parse().unwrap()).push_bytes("x").unwrap();
+            assert!(at.store.delete_repository(&"other".parse().unwrap()).unwrap());
+            assert_eq!(left(), 0);
+        }
+        at.collect();
+        assert_eq!(left(), 0);
+        at.collect();
+        assert!(!at.has_file(&digest));
+        assert_eq!(at.store.usage().unwrap(), crate::store::StoreUsage::default());
+        assert!(at.store.verify().index(true).run().unwrap().is_sound());
+    }
 }

@@ -24,11 +24,11 @@ fn an_event_is_shown_when_every_earlier_one_is_settled() {
     let [mut first, mut second, mut third] = [(); 3].map(|()| core.metadata.rows().count().unwrap());
     let early = core.record(&mut first, change("first"));
     let late = core.record(&mut second, change("second"));
-    core.write_anyway(second, true).unwrap();
+    core.sync(core.put_anyway(second, true).unwrap()).unwrap();
     drop(late);
     assert!(sequences(&store).is_empty(), "the first batch is still being written");
     let begin = store.event_position().unwrap();
-    core.write_anyway(first, true).unwrap();
+    core.sync(core.put_anyway(first, true).unwrap()).unwrap();
     assert!(sequences(&store).is_empty());
     drop(early);
     assert_eq!(sequences(&store), [1, 2, 3, 4]);

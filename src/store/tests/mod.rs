@@ -33,3 +33,4 @@ mod sweep;
 mod uploads;
 mod usage;
 mod verifying;
+mod waiting;

@@ -198,7 +198,7 @@ fn a_finish_whose_disk_fails_has_its_room_again() {
     }
     // So it is with what was reserved for a batch, which ends with it.
     let mut batch = store.batch();
-    batch.settle(here.reserve(45_000).unwrap());
+    batch.settle(here.reserve(45_000).unwrap()).unwrap();
     batch.push_bytes(&here, noise("batch", 45_000)).unwrap();
     free(5000);
     let armed = arm(Fault::new(Call::Rename, &root, Errno::NOSPC));
@@ -207,6 +207,76 @@ fn a_finish_whose_disk_fails_has_its_room_again() {
     free(50_000);
     upload.finish(&Expected::default()).unwrap();
     free(50_000);
+}
+
+/// A limit that begins while a session is being finished counts its content once, whether that works or not.
+#[test]
+fn a_limit_that_begins_beside_a_finish_counts_the_content_once() {
+    for (fails, of_store) in [(true, false), (true, true), (false, false), (false, true)] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("store");
+        let (store, here) = open(&root);
+        let quota = Quota { bytes: Some(100_000), ..Quota::default() };
+        let id = saved(&here);
+        let free = |bytes: u64| {
+            drop(here.reserve(bytes).unwrap());
+            assert_eq!(here.reserve(bytes + 1).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        };
+        if of_store {
+            // What the session has of this one the commit takes before the other begins.
+            here.set_quota(&quota).unwrap();
+        } else {
+            here.push_bytes("there").unwrap();
+        }
+        let core = store.core();
+        let owner = core.metadata.view().repository("r").unwrap().filter(|_| !of_store);
+        let name = (!of_store).then(|| here.name().clone());
+        let used = if of_store { 0 } else { 5 };
+        // The two halves of a limit, and the finish between them.
+        assert!(core.limit(owner, name.as_ref(), quota).unwrap());
+        let mut upload = here.upload(&id).unwrap().unwrap();
+        let errno = fails.then_some(Errno::NOSPC);
+        std::thread::scope(|scope| {
+            let armed = arm(Fault::hold(Call::Rename, &root, errno));
+            let finishing = scope.spawn(|| upload.finish(&Expected::default()));
+            while armed.fired() == 0 {
+                std::thread::yield_now();
+            }
+            core.reserve_for_uploads(name.as_ref()).unwrap();
+            free(50_000 - used);
+            armed.let_go();
+            assert_eq!(finishing.join().unwrap().is_err(), fails);
+        });
+        free(50_000 - used);
+        if fails {
+            upload.finish(&Expected::default()).unwrap();
+            free(50_000 - used);
+        }
+    }
+}
+
+/// The rows are there and the session is not gone yet.
+#[test]
+fn a_limit_that_begins_when_the_content_is_there_counts_no_session() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    let id = saved(&here);
+    here.push_bytes("there").unwrap();
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let armed = arm(Fault::hold(Call::SyncRows, &root, None));
+        let finishing = scope.spawn(|| upload.finish(&Expected::default()));
+        while armed.fired() == 0 {
+            std::thread::yield_now();
+        }
+        let owner = store.core().metadata.view().repository("r").unwrap();
+        let quota = Quota { bytes: Some(50_005), ..Quota::default() };
+        store.core().begin_limit(owner, Some(here.name()), quota).unwrap();
+        assert!(here.reserve(1).unwrap_err().to_string().contains("used=50005, reserved=0"));
+        armed.let_go();
+        finishing.join().unwrap().unwrap();
+    });
 }
 
 #[test]

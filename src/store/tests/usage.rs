@@ -22,11 +22,10 @@ fn uncounted(store: Store) {
 }
 
 #[test]
-fn a_store_without_counters_is_counted_once_and_says_so() {
+fn a_store_without_counters_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("s");
     let store = options().create(&root).unwrap();
-    assert!(!store.open_report().counted);
     let here = store.repository(&"r".parse().unwrap());
     here.push_bytes("one").unwrap();
     here.push_bytes(vec![1; 50_000]).unwrap();
@@ -41,9 +40,8 @@ fn a_store_without_counters_is_counted_once_and_says_so() {
         assert_eq!(view.repository(&"r".parse().unwrap()).usage().unwrap(), repository);
         assert!(view.verify().index(true).run().unwrap().is_sound());
     }
-    for counted in [true, false] {
+    for _ in 0..2 {
         let store = options().open(&root).unwrap();
-        assert_eq!(store.open_report().counted, counted);
         assert_eq!(store.usage().unwrap(), expected);
         assert_eq!(store.repository(&"r".parse().unwrap()).usage().unwrap(), repository);
         store.close().unwrap();
@@ -67,12 +65,44 @@ fn content_that_goes_takes_its_counts_along() {
     assert_eq!(here.usage().unwrap(), Usage::default());
     // As a collection does it: content, journal and all.
     let mut rows = core.metadata.rows();
-    rows.delete_content(&digest);
+    rows.delete_condemned(&digest, 7);
     rows.delete_journal(&digest, 7);
     rows.commit(false).unwrap();
     assert_eq!(store.usage().unwrap(), StoreUsage::default());
     assert_eq!(usage::differences(&core.metadata.snapshot()).unwrap(), []);
     core.journal.release(1, 7);
+}
+
+/// Counters that drifted are told, and set right while pushes go on and limits count with them.
+#[test]
+fn counters_that_drifted_are_set_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("s");
+    let store = options().create(&root).unwrap();
+    let here = store.repository(&"r".parse().unwrap());
+    here.push_bytes("content").unwrap();
+    let id = store.core().metadata.view().repository("r").unwrap().unwrap();
+    let quota = crate::store::Quota { objects: Some(4), bytes: None };
+    assert_eq!(store.correct_usage().unwrap(), 0);
+    let mut rows = store.core().metadata.rows();
+    rows.add_usage(Some(id), 3);
+    // One whose repository holds nothing, or is gone.
+    rows.add_usage(Some(crate::metadata::RepositoryId(77)), 2);
+    rows.add_usage(None, -1);
+    store.core().write(rows).unwrap();
+    here.set_quota(&quota).unwrap();
+    assert!(here.push_bytes("no room").is_err());
+    assert_eq!(store.verify().index(true).run().unwrap().findings.len(), 3);
+    assert_eq!(store.correct_usage().unwrap(), 3);
+    assert_eq!(usage::differences(&store.core().metadata.snapshot()).unwrap(), []);
+    assert!(store.verify().index(true).run().unwrap().is_sound());
+    for content in ["two", "three", "four"] {
+        here.push_bytes(content).unwrap();
+    }
+    assert!(here.push_bytes("five").is_err());
+    assert_eq!(store.correct_usage().unwrap(), 0);
+    let view = options().open_read_only(&root).unwrap();
+    assert_eq!(view.correct_usage().unwrap_err().kind(), crate::error::ErrorKind::ReadOnly);
 }
 
 /// The engine's repair meets operands in its log and in tables.

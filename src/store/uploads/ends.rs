@@ -6,8 +6,11 @@ use super::{UploadId, is_over};
 use crate::error::Result;
 use crate::metadata::{EventChange, Rows, UploadRecord};
 use crate::oci::RepositoryName;
+use crate::store::events::Ticket;
 use crate::store::plan::Plan;
 use crate::store::repositories::stored_name;
+use crate::store::reservation::Reservation;
+use crate::store::write::Unsynced;
 use crate::store::{Core, until};
 
 impl Core {
@@ -35,7 +38,8 @@ impl Core {
             whole
         });
         for (id, record) in &found {
-            self.uploads.found(UploadId(*id), stored_name(&record.repository)?, record);
+            let reservation = Reservation::nothing(&self.quotas);
+            self.uploads.found(UploadId(*id), stored_name(&record.repository)?, record, reservation);
         }
         let mut rows = self.metadata.rows();
         ends.iter().for_each(|id| rows.delete_upload(id));
@@ -77,26 +81,31 @@ impl Core {
         Ok(over.len() as u64)
     }
 
-    /// Writes `rows`, and with them the end of every session of a repository, whose stripe is held exclusively.
-    pub(in crate::store) fn end_uploads_of(
-        &self,
+    /// Writes `rows`, and with them the end of every session of a repository, whose stripe is held exclusively. Their files
+    /// are to be removed when that is synced, and readers of events to be told.
+    pub(in crate::store) fn put_end_of_uploads<'a>(
+        &'a self,
         repository: &RepositoryName,
-        mut rows: Rows<'_>,
+        mut rows: Rows<'a>,
         gone: Option<EventChange>,
-    ) -> Result<()> {
+    ) -> Result<(Unsynced<'a>, Option<Ticket<'a>>, Vec<UploadId>)> {
         let ends = self.uploads.of(repository);
         ends.iter().for_each(|id| rows.delete_upload(&id.0));
         let mut rows = rows.count()?;
         let ticket = self.record(&mut rows, gone.into_iter().collect());
-        self.write_anyway(rows, self.durable())?;
-        drop(ticket);
-        self.end_uploads(&ends);
-        Ok(())
+        let unsynced = self.put_anyway(rows, self.durable())?;
+        self.uploads.forget(&ends);
+        Ok((unsynced, ticket, ends))
     }
 
     /// Sessions whose rows are gone.
     pub(super) fn end_uploads(&self, ids: &[UploadId]) {
         self.uploads.forget(ids);
+        self.remove_uploads(ids);
+    }
+
+    /// The files of sessions whose rows are gone.
+    pub(in crate::store) fn remove_uploads(&self, ids: &[UploadId]) {
         for id in ids {
             // What stays is cleared by the next open.
             let _ = self.blobs.remove_upload(&id.0);

@@ -210,9 +210,9 @@ impl Repository {
         let taken = core.admit(self, id, &record)?;
         let mut rows = core.metadata.rows();
         rows.put_upload(&id.0, &record);
-        let written = core.write(rows);
+        let written = core.put(rows);
         drop(held);
-        match written {
+        match written.and_then(|unsynced| core.sync(unsynced)) {
             Ok(()) => Ok(Upload::new(taken, record, hashes, None)),
             Err(error) => {
                 taken.forget();

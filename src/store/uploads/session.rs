@@ -314,9 +314,10 @@ impl Upload {
     /// # Errors
     ///
     /// `Mismatch` when size or digest are not what was expected: the session stays as it is, since the bytes may be right
-    /// and the digest wrong; cancel it if they are not. `NotFound` when the lease of the session has ended:
-    /// [`Upload::set_lease`] gives it another. As [`Batch::commit`](crate::Batch::commit); the session stays, and what it has of
-    /// quotas, and finishing may be tried again.
+    /// and the digest wrong; cancel it if they are not. `Conflict` when the lease of the session has ended, or would hold too
+    /// much: [`Upload::set_lease`] gives it another. `NotFound` when the session is no longer there. As
+    /// [`Batch::commit`](crate::Batch::commit); but for `NotFound` the session stays, and what it has of quotas, and finishing may
+    /// be tried again.
     pub fn finish(&mut self, expected: &Expected) -> Result<Pushed> {
         self.check()?;
         self.tidy()?;
@@ -445,9 +446,10 @@ fn put_with(taken: &Taken, record: &UploadRecord, sync: bool) -> Result<()> {
     taken.check()?;
     let mut rows = core.metadata.rows();
     rows.put_upload(&taken.id.0, record);
-    core.write_with(rows, sync)?;
-    taken.saved(record);
+    let unsynced = core.put_with(rows, sync)?;
     drop(held);
+    core.sync(unsynced)?;
+    taken.saved(record);
     Ok(())
 }
 

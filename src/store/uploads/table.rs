@@ -64,8 +64,7 @@ impl Table {
 }
 
 impl Entry {
-    fn new(repository: RepositoryName, record: &UploadRecord, here: bool) -> Self {
-        let reservation = Reservation::nothing();
+    fn new(repository: RepositoryName, record: &UploadRecord, reservation: Reservation, here: bool) -> Self {
         Self {
             repository,
             expires: record.expires(),
@@ -89,9 +88,15 @@ impl Sessions {
     }
 
     /// A session of an earlier process.
-    pub(super) fn found(&self, id: UploadId, repository: RepositoryName, record: &UploadRecord) {
+    pub(super) fn found(
+        &self,
+        id: UploadId,
+        repository: RepositoryName,
+        record: &UploadRecord,
+        reservation: Reservation,
+    ) {
         let mut table = self.table.lock();
-        table.sessions.insert(id, Entry::new(repository, record, false));
+        table.sessions.insert(id, Entry::new(repository, record, reservation, false));
         table.count(&id, counted(record));
     }
 
@@ -173,7 +178,8 @@ impl Core {
         if !self.has_room(&table, counted(record)) {
             return Err(self.too_many_bytes());
         }
-        let entry = Entry::new(repository.name().clone(), record, true);
+        let reservation = Reservation::nothing(&self.quotas);
+        let entry = Entry::new(repository.name().clone(), record, reservation, true);
         self.reserve_for_upload(repository.name(), &entry.reservation, counted(record), false)?;
         table.sessions.insert(id, entry);
         table.count(&id, counted(record));

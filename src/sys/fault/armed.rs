@@ -24,8 +24,8 @@ enum Action {
     Skip,
     /// The process is killed.
     Exit,
-    /// It waits, as for a disk that answers no more, until the fault is disarmed; then it is done.
-    Stall,
+    /// It does not begin before the guard lets it go, and then fails, if it is to.
+    Hold(Option<Errno>),
 }
 
 /// What is to fail.
@@ -65,9 +65,9 @@ impl Fault {
         Self::of(None, root, Action::Exit)
     }
 
-    /// The first such call below `root` waits until this is disarmed.
-    pub(crate) fn stall(call: Call, root: &Path) -> Self {
-        Self::of(Some(call), root, Action::Stall)
+    /// The first such call waits until [`Armed::let_go`], and fails then if there is an `errno`.
+    pub(crate) fn hold(call: Call, root: &Path, errno: Option<Errno>) -> Self {
+        Self::of(Some(call), root, Action::Hold(errno))
     }
 
     fn of(call: Option<Call>, root: &Path, action: Action) -> Self {
@@ -98,8 +98,9 @@ struct Plan {
     fault: Fault,
     seen: AtomicUsize,
     fired: AtomicUsize,
-    disarmed: Mutex<bool>,
-    changed: Condvar,
+    /// What waits may go on.
+    gone: Mutex<bool>,
+    going: Condvar,
 }
 
 /// An armed fault; disarmed when dropped.
@@ -116,13 +117,18 @@ impl Armed {
     pub(crate) fn seen(&self) -> usize {
         self.0.seen.load(Ordering::SeqCst)
     }
+
+    /// Lets the call that is held go on.
+    pub(crate) fn let_go(&self) {
+        *self.0.gone.lock() = true;
+        self.0.going.notify_all();
+    }
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
+        self.let_go();
         PLANS.write().retain(|plan| !Arc::ptr_eq(plan, &self.0));
-        *self.0.disarmed.lock() = true;
-        self.0.changed.notify_all();
     }
 }
 
@@ -130,7 +136,7 @@ impl Drop for Armed {
 #[must_use]
 pub(crate) fn arm(fault: Fault) -> Armed {
     let (seen, fired) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let plan = Arc::new(Plan { fault, seen, fired, disarmed: Mutex::new(false), changed: Condvar::new() });
+    let plan = Arc::new(Plan { fault, seen, fired, gone: Mutex::new(false), going: Condvar::new() });
     PLANS.write().push(Arc::clone(&plan));
     Armed(plan)
 }
@@ -239,27 +245,26 @@ fn is_left_out(call: Call, path: &Path) -> bool {
     plans.iter().filter(|plan| plan.fault.action == Action::Skip).any(|plan| is_due(plan, call, path))
 }
 
-/// Waits where a plan says so, and keeps nobody from arming and disarming meanwhile.
-fn stall(call: Call, path: &Path) {
-    let plans = PLANS.read().clone();
-    for plan in plans.iter().filter(|plan| plan.fault.action == Action::Stall && is_due(plan, call, path)) {
-        let mut disarmed = plan.disarmed.lock();
-        while !*disarmed {
-            plan.changed.wait(&mut disarmed);
-        }
+/// Waits until the plan lets the call go.
+fn hold(plan: &Plan, errno: Option<Errno>) -> io::Result<()> {
+    let mut gone = plan.gone.lock();
+    while !*gone {
+        plan.going.wait(&mut gone);
     }
+    errno.map_or(Ok(()), |errno| Err(errno.into()))
 }
 
 fn judge(call: Call, from: Option<&Path>, path: &Path) -> io::Result<()> {
-    stall(call, path);
-    for plan in PLANS.read().iter() {
+    let plans: Vec<Arc<Plan>> = PLANS.read().clone();
+    for plan in &plans {
         match plan.fault.action {
-            Action::Skip | Action::Stall => {}
+            Action::Hold(errno) if is_due(plan, call, path) => hold(plan, errno)?,
+            Action::Skip => {}
             Action::Fail(errno) if is_due(plan, call, path) => return Err(errno.into()),
             Action::Exit if is_due(plan, call, path) => {
                 let _ = kill_process(getpid(), Signal::KILL);
             }
-            Action::Fail(_) | Action::Exit => {}
+            Action::Fail(_) | Action::Exit | Action::Hold(_) => {}
         }
     }
     for record in RECORDS.read().iter() {

@@ -1,5 +1,6 @@
 //! Models of the store's steps that run under a scheduler which chooses who goes on at every lock: the order of steps is that
-//! of `src/store`, the stripes are the real ones (`src/store/locks.rs`, compiled here), rows and files are maps.
+//! of `src/store`, the stripes and the sync of the log are the real ones (`src/store/locks.rs` and `src/metadata/log_sync.rs`,
+//! compiled here), rows and files are maps.
 //!
 //! Each function names the one that it mirrors, and must change with it. Each test has controls: a step is left out, and the
 //! scheduler must find what that breaks.
@@ -9,6 +10,32 @@
 #[path = "../../../src/store/locks.rs"]
 mod locks;
 
+// So is the sync of the log.
+#[allow(dead_code, reason = "the models use what commits use")]
+#[path = "../../../src/metadata/log_sync.rs"]
+mod log_sync;
+
+/// What the sync of the log needs of the crate.
+mod error {
+    pub type Result<T> = std::result::Result<T, Error>;
+
+    /// A kind and a text.
+    #[derive(Debug)]
+    pub struct Error;
+
+    /// What a failed sync is.
+    #[derive(Debug)]
+    pub enum ErrorKind {
+        Io,
+    }
+
+    impl Error {
+        pub fn new(_: ErrorKind, _: &str) -> Self {
+            Self
+        }
+    }
+}
+
 /// What the stripes need of the crate.
 mod digest {
     /// A content.
@@ -17,6 +44,7 @@ mod digest {
 }
 
 pub mod collecting;
+pub mod counting;
 pub mod publishing;
 mod store;
 

@@ -55,6 +55,14 @@ pub enum Without {
     PublishFirst,
     /// A collection unlinks without a look whether the content came back.
     LookBeforeUnlink,
+    /// `commit` counts without the stripe for that.
+    StripeOfCount,
+    /// A sync is taken to cover what was written while it ran.
+    RowBeforeSync,
+    /// Rows are written before it is known that somebody will answer for them.
+    BeginFirst,
+    /// A commit that has nothing to write does not wait for what others have written.
+    SyncOfOthers,
 }
 
 /// What the metadata say of a content.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orlop_models::collecting::Collecting;
+use orlop_models::counting::Counting;
 use orlop_models::publishing::Publisher;
 use orlop_models::{Digest, Store, Without, breaks, holds};
 use shuttle::thread;
@@ -254,4 +255,39 @@ fn collecting_controls() {
     for without in [Without::PublishFirst, Without::LookBeforeUnlink] {
         breaks(&format!("{without:?}"), collecting_and_deleting(without));
     }
+}
+
+/// Repositories that come to hold one content, leave it and push it once more; with a disk that fails, if it is to.
+fn counting_and_syncing(without: Without, fails: Option<u64>) -> impl Fn() + Send + Sync + Clone + 'static {
+    move || {
+        let store = Arc::new(Counting::new(without, fails));
+        store.join(0);
+        together(
+            &store,
+            vec![
+                Box::new(|store: &Counting| store.join(1)),
+                Box::new(|store| store.join(1)),
+                Box::new(|store| {
+                    store.leave(0);
+                    store.join(2);
+                }),
+                Box::new(|store| store.join(3)),
+            ],
+        );
+    }
+}
+
+#[test]
+fn counting_against_counting() {
+    for fails in [None, Some(2), Some(3)] {
+        holds(counting_and_syncing(Without::Nothing, fails));
+    }
+}
+
+#[test]
+fn counting_controls() {
+    for without in [Without::StripeOfCount, Without::RowBeforeSync, Without::BeginFirst, Without::SyncOfOthers] {
+        breaks(&format!("{without:?}"), counting_and_syncing(without, None));
+    }
+    breaks("a failed sync", counting_and_syncing(Without::SyncOfOthers, Some(2)));
 }
