@@ -87,7 +87,17 @@ fn a_quota_is_set_shown_kept_and_lifted() {
     let error = place.fails(11, &["push", "oci:s:v1", "other"]);
     assert!(error.contains("the store has no room left in its quota"), "{error}");
     place.ok(&["usage", "oci:s", "--set-quota", "none"]);
-    place.ok(&["usage", "oci:s", "new", "--set-quota", "10"]);
+    // One that is mistyped gets none, nor any of those that were named with it.
+    for names in [&["app", "ap"][..], &["ap"], &["new"]] {
+        let error = place.fails(3, &[&["usage", "oci:s"], names, &["--set-quota", "10"]].concat());
+        assert!(error.contains("no such repository, reference=oci:s, repository="), "{error}");
+        assert_eq!(error.contains("did you mean app?"), names.contains(&"ap"), "{error}");
+        assert!(error.contains("--create"), "{error}");
+    }
+    let shown = place.json(&["usage", "oci:s"]);
+    assert_eq!(shown["repositories"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["repositories"][0]["quota"], json!({ "objects": 10 }));
+    place.ok(&["usage", "oci:s", "new", "--set-quota", "10", "--create"]);
     place.fails(11, &["push", "oci:s:new:v1", "a.txt"]);
     place.push(&["oci:s:v1", "other"]);
     for (code, args) in [
@@ -102,4 +112,13 @@ fn a_quota_is_set_shown_kept_and_lifted() {
         place.fails(code, args);
     }
     assert!(!place.path("none").exists());
+}
+
+#[test]
+fn counting_anew_changes_nothing_that_is_right() {
+    let place = Place::with_files();
+    place.push(&["oci:s:app:v1", "a.txt"]);
+    let shown = place.ok(&["usage", "oci:s"]);
+    assert_eq!(place.ok(&["usage", "oci:s", "--recount"]), shown);
+    place.ok(&["verify", "oci:s", "--index"]);
 }

@@ -35,6 +35,13 @@ pub(crate) fn near(store: &Store, target: &Target) -> Vec<String> {
     shown
 }
 
+/// Repositories that are spelled nearly like one that is not there, the nearest first.
+pub(crate) fn near_repositories(store: &Store, repository: &RepositoryName) -> Vec<String> {
+    let mut found = Nearest::new(repository.as_str());
+    repositories(store, &mut found);
+    found.names().map(str::to_owned).collect()
+}
+
 /// The beginning of a hint that offers them.
 pub(crate) fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) }

@@ -5,8 +5,9 @@ use orlop::oci::RepositoryName;
 use orlop::{Quota, Store, StoreUsage, Usage};
 use serde::Serialize;
 
-use crate::args::{bytes, option, rest, target, target_of, value, values, verb};
+use crate::args::{bytes, flag, option, rest, target, target_of, value, values, verb};
 use crate::error::{Exit, Failure};
+use crate::near;
 use crate::output::{self, Output, columns, plain};
 use crate::reference::{Selector, Target};
 use crate::session::{self, WriteArgs};
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     repositories: Vec<String>,
     set_bytes: Option<Limit>,
     set_objects: Option<Limit>,
+    create: bool,
+    recount: bool,
     write: WriteArgs,
 }
 
@@ -35,7 +38,9 @@ pub(crate) fn command() -> Command {
         "Show how much repositories hold, and set quotas",
         "Every content counts once in each repository that holds it, and once among what is stored; what no other repository holds \
          is unique. Works on any layout and writes nothing, unless a quota is set: of the repositories that are named, or of \
-         the whole store. What would exceed a quota is refused; a quota below what is held removes nothing.",
+         the whole store. What would exceed a quota is refused; a quota below what is held removes nothing. With --create a \
+         repository that is not there yet gets its quota before its first push. With --recount everything is counted anew, and \
+         what differs is set right, as after `orlop verify --index` has found that.",
         "orlop usage oci:app",
     )
     .arg(target("oci:DIR[:REPOSITORY]", "A layout, or one repository of it"))
@@ -49,6 +54,8 @@ pub(crate) fn command() -> Command {
             |text: &str| limit(text, |text| text.parse().map_err(|_| "not a number, nor none".to_owned())),
         ),
     )
+    .arg(flag("create", "Make a repository that is not there, for a quota before its first push"))
+    .arg(flag("recount", "Count everything anew first, and set right what differs"))
     .arg(WriteArgs::lock_timeout())
 }
 
@@ -63,6 +70,8 @@ impl Args {
             repositories: values(matches, "repositories"),
             set_bytes: value(matches, "set-quota"),
             set_objects: value(matches, "set-object-quota"),
+            create: matches.get_flag("create"),
+            recount: matches.get_flag("recount"),
             write: WriteArgs::of(matches),
         }
     }
@@ -130,9 +139,12 @@ struct Limits {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
     let names = named(args, &target)?;
-    let shown = if args.sets() {
+    let shown = if args.sets() || args.recount {
         let writer = args.write.open_store(&target, output)?;
-        let shown = set(args, &writer.store, &names).and_then(|()| show(&writer.store, &target, names));
+        let recounted = if args.recount { recount(&writer.store, output) } else { Ok(()) };
+        let shown = recounted
+            .and_then(|()| set(args, &writer.store, &target, &names))
+            .and_then(|()| show(&writer.store, &target, names));
         let closed = writer.close();
         let shown = shown?;
         closed?;
@@ -171,9 +183,22 @@ fn named(args: &Args, target: &Target) -> Result<Vec<RepositoryName>, Failure> {
     Ok(names)
 }
 
-fn set(args: &Args, store: &Store, names: &[RepositoryName]) -> Result<(), Failure> {
+fn recount(store: &Store, output: &Output) -> Result<(), Failure> {
+    let corrected = store.correct_usage()?;
+    output.summary(format!("{corrected} counters set right"));
+    Ok(())
+}
+
+fn set(args: &Args, store: &Store, target: &Target, names: &[RepositoryName]) -> Result<(), Failure> {
+    if !args.sets() {
+        return Ok(());
+    }
     if names.is_empty() {
         return Ok(store.set_quota(&args.changed(store.quota()?))?);
+    }
+    if !args.create {
+        // All of them before any quota is set.
+        refuse_unknown(store, target, names)?;
     }
     for name in names {
         let repository = store.repository(name);
@@ -183,13 +208,7 @@ fn set(args: &Args, store: &Store, names: &[RepositoryName]) -> Result<(), Failu
 }
 
 fn show(store: &Store, target: &Target, names: Vec<RepositoryName>) -> Result<Shown, Failure> {
-    let all = all_repositories(store)?;
-    if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
-        let (repository, reference) = (name_of(unknown), target.layout());
-        let message = format!("no such repository, reference={reference}, repository={repository}");
-        return Err(Failure::new(Exit::NotFound, message)
-            .with_hint(format!("`orlop usage {reference}` shows all repositories")));
-    }
+    let all = refuse_unknown(store, target, &names)?;
     let store_too = names.is_empty();
     let mut repositories = Vec::new();
     for name in if store_too { all } else { names } {
@@ -198,6 +217,23 @@ fn show(store: &Store, target: &Target, names: Vec<RepositoryName>) -> Result<Sh
     }
     let total = if store_too { Some(Total::of(&store.usage()?, store.quota()?)) } else { None };
     Ok(Shown { reference: target.shown(), repositories, store: total })
+}
+
+/// Refuses names that no repository has; answers all that there are.
+fn refuse_unknown(
+    store: &Store,
+    target: &Target,
+    names: &[RepositoryName],
+) -> Result<Vec<RepositoryName>, Failure> {
+    let all = all_repositories(store)?;
+    let Some(unknown) = names.iter().find(|name| !all.contains(name)) else { return Ok(all) };
+    let (repository, reference) = (name_of(unknown), target.layout());
+    let message = format!("no such repository, reference={reference}, repository={repository}");
+    let near = near::did_you_mean(&near::near_repositories(store, unknown));
+    let hint = format!(
+        "{near}`orlop usage {reference}` shows all repositories, and --create gives one a quota before its first push"
+    );
+    Err(Failure::new(Exit::NotFound, message).with_hint(hint))
 }
 
 impl Row {
