@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower_service::Service as _;
 
-use crate::server::{Body, Layout, Limits, Open, Registry};
+use crate::server::{Body, Layout, Limits, Open, Registry, Settings};
 use crate::sys::fault::{Armed, Call, Fault, arm};
 use crate::{Algorithm, Digest, Expected, Options, Publish, Store};
 
@@ -45,7 +45,8 @@ fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().publish(Publish::Manual).create(dir.path().join("store")).unwrap();
     let limits = Limits { readers: READERS, waiting: WAITING, ..Limits::default() };
-    let registry = Registry::with_limits([Layout::new(store.clone())], Open, limits, false);
+    let registry =
+        Registry::with_settings([Layout::new(store.clone())], Open, Settings::new().limits(limits));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let cold = store.root().join("blobs").join("sha512");
     let not_in_memory = arm(Fault::new(Call::Resident, &cold, Errno::IO).forever());
