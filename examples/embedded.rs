@@ -73,6 +73,7 @@ impl Policy for Teams {
             (_, None) => Err(who_are_you()),
             (Verb::Pull, Some(team)) if is_public => Ok(Grant::to(team)),
             (_, Some("ops")) if is_public => Ok(Grant::to("ops")),
+            (_, Some(_)) if is_public => Err(Denial::forbidden()),
             (_, Some(team)) if top == team => {
                 let quota = Quota { bytes: Some(QUOTA), objects: None };
                 Ok(Grant::to(team).with_quota(quota))

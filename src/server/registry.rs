@@ -247,11 +247,18 @@ impl<P: Policy> Inner<P> {
 
     /// What a name stands for.
     async fn place(&self, name: &RepositoryName, namespace: Option<&str>) -> Result<Place, Refusal> {
-        if let Some(repository) = self.names.quick(name) {
-            return Ok(Place { repository, alias: None });
+        if let Some(renewal) = self.names.renewal() {
+            let readers = self.readers.clone();
+            tokio::spawn(async move { readers.run(|| renewal.run()).await });
         }
-        let (names, name, namespace) = (self.names.clone(), name.clone(), namespace.map(str::to_owned));
-        let found = self.readers.run(move || names.find(&name, namespace.as_deref())).await?;
+        let found = match self.names.find(name, namespace, false) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let (names, name, namespace) =
+                    (self.names.clone(), name.clone(), namespace.map(str::to_owned));
+                self.readers.run(move || names.find(&name, namespace.as_deref(), true)).await?
+            }
+            found => found,
+        };
         found
             .map_err(|error| Refusal::of(error, Code::NameUnknown, Code::NameInvalid))?
             .ok_or_else(|| Refusal::not_found(Code::NameUnknown, "repository name not known to registry"))

@@ -10,7 +10,7 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -118,6 +118,25 @@ pub(super) struct Names {
     layouts: Arc<[Layout]>,
     current: Arc<RwLock<Arc<Current>>>,
     building: Arc<Mutex<()>>,
+    /// Somebody is about to list them anew.
+    renewing: Arc<AtomicBool>,
+}
+
+/// Whoever has this lists the names anew.
+#[derive(Debug)]
+pub(super) struct Renewal(Names);
+
+impl Renewal {
+    /// Lists them. If that fails, those of before go on to count, and the next request tries again.
+    pub(super) fn run(self) {
+        let _ = self.0.current();
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.renewing.store(false, Ordering::SeqCst);
+    }
 }
 
 /// The full references, as they were listed last.
@@ -150,25 +169,39 @@ pub(super) struct Origin {
 }
 
 impl Names {
+    /// Lists the names for the first time; what cannot be listed is tried again by the first request.
     pub(super) fn new(layouts: Vec<Layout>) -> Self {
-        Self { layouts: layouts.into(), current: Arc::default(), building: Arc::default() }
+        let names = Self {
+            layouts: layouts.into(),
+            current: Arc::default(),
+            building: Arc::default(),
+            renewing: Arc::default(),
+        };
+        let _ = names.current();
+        names
     }
 
-    /// What a name stands for, if that is known without a look at any store.
-    pub(super) fn quick(&self, name: &RepositoryName) -> Option<Repository> {
-        let [layout] = &*self.layouts else { return None };
-        let current = self.current.read();
-        let is_plain = !self.is_due(&current) && !current.table.has(name.as_str());
-        is_plain.then(|| layout.repository(name))
+    /// The task to list the names anew, if some may have come or gone and nobody else has it. Requests go on with the former
+    /// ones meanwhile, so that a disk that answers no more holds up nobody.
+    pub(super) fn renewal(&self) -> Option<Renewal> {
+        let is_due = self.is_due(&self.current.read());
+        let begin = || self.renewing.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst);
+        (is_due && begin().is_ok()).then(|| Renewal(self.clone()))
     }
 
-    /// What a name stands for, with `ns` if the request says of which host. None in a registry without stores.
+    /// What a name stands for, with `ns` if the request says of which host. None in a registry without stores. One that does not
+    /// wait for a disk fails with `WouldBlock` where it would have to.
     ///
     /// # Errors
     ///
     /// `Io`, `Corrupt`.
-    pub(super) fn find(&self, name: &RepositoryName, ns: Option<&str>) -> Result<Option<Place>> {
-        let current = self.current()?;
+    pub(super) fn find(&self, name: &RepositoryName, ns: Option<&str>, waits: bool) -> Result<Option<Place>> {
+        let current = if waits { self.current()? } else { Arc::clone(&self.current.read()) };
+        if let [layout] = &*self.layouts
+            && !current.table.has(name.as_str())
+        {
+            return Ok(Some(Place { repository: layout.repository(name), alias: None }));
+        }
         let aliases = current.table.of_path(name.as_str());
         let ns = ns.map(canonical_host);
         if let Some(ns) = ns
@@ -178,7 +211,7 @@ impl Names {
         }
         for layout in &*self.layouts {
             let repository = layout.repository(name);
-            if repository.exists()? {
+            if if waits { repository.exists() } else { repository.without_waiting().exists() }? {
                 return Ok(Some(Place { repository, alias: None }));
             }
         }
