@@ -239,9 +239,7 @@ fn a_limit_that_begins_beside_a_finish_counts_the_content_once() {
         std::thread::scope(|scope| {
             let armed = arm(Fault::hold(Call::Rename, &root, errno));
             let finishing = scope.spawn(|| upload.finish(&Expected::default()));
-            while armed.fired() == 0 {
-                std::thread::yield_now();
-            }
+            armed.wait();
             core.reserve_for_uploads(name.as_ref()).unwrap();
             free(50_000 - used);
             armed.let_go();
@@ -267,9 +265,7 @@ fn a_limit_that_begins_when_the_content_is_there_counts_no_session() {
     std::thread::scope(|scope| {
         let armed = arm(Fault::hold(Call::SyncRows, &root, None));
         let finishing = scope.spawn(|| upload.finish(&Expected::default()));
-        while armed.fired() == 0 {
-            std::thread::yield_now();
-        }
+        armed.wait();
         let owner = store.core().metadata.view().repository("r").unwrap();
         let quota = Quota { bytes: Some(50_005), ..Quota::default() };
         store.core().begin_limit(owner, Some(here.name()), quota).unwrap();

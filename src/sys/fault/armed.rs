@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::io::Errno;
@@ -116,6 +117,15 @@ impl Armed {
     /// How many calls matched, failed or not.
     pub(crate) fn seen(&self) -> usize {
         self.0.seen.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has made a call fail, or holds one. The time only bounds how long a failure takes.
+    pub(crate) fn wait(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.fired() == 0 {
+            assert!(Instant::now() < end, "nobody came to the call");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets the call that is held go on.
