@@ -92,19 +92,18 @@ fn rights_are_by_repository() {
         assert_eq!(statuses(name, repository), expected, "{name} {repository}");
     }
     // Content of a repository that one may not read is not mounted from it.
-    let hidden = server.send(
-        "POST",
-        &format!("/v2/public/new/blobs/uploads/?digest={}", orlop::Digest::of(b"hidden")),
-        &[("Authorization", &basic("bob", "bob"))],
-        b"hidden",
-    );
-    hidden.expect(201);
-    let mount = |from: &str| {
-        let path = format!("/v2/team/a/blobs/uploads/?mount={}&from={from}", orlop::Digest::of(b"hidden"));
+    let push = |repository: &str, content: &[u8]| {
+        let path = format!("/v2/{repository}/blobs/uploads/?digest={}", orlop::Digest::of(content));
+        server.send("POST", &path, &[("Authorization", &basic("bob", "bob"))], content).expect(201);
+    };
+    push("public/new", b"shown");
+    push("other", b"hidden");
+    let mount = |from: &str, content: &[u8]| {
+        let path = format!("/v2/team/a/blobs/uploads/?mount={}{from}", orlop::Digest::of(content));
         server.send("POST", &path, &[("Authorization", &basic("alice", "alice"))], b"").status
     };
-    assert_eq!(mount("other"), 202);
-    assert_eq!(mount("public/new"), 201);
+    assert_eq!((mount("&from=other", b"hidden"), mount("", b"hidden")), (202, 202));
+    assert_eq!((mount("&from=public/new", b"shown"), mount("", b"shown")), (201, 201));
     server.stop();
 }
 
