@@ -21,7 +21,7 @@ fn only_what_is_in_memory_is_ready() {
     for lends in [true, false] {
         let half = half + 65_536 * usize::from(lends);
         let (digest, content) = half_cold(&blobs, half);
-        let (half, end) = (half as u64, 2 * half as u64);
+        let (at, half, end) = (half, half as u64, 2 * half as u64);
         let reader = BlobReader::open_ready(&blobs, digest, end, lends).unwrap().unwrap();
         assert!(reader.ready(0..half).unwrap().is_none(), "a page was touched");
         assert!(reader.ready(half - 1..end).unwrap().is_none(), "a page before them is not there");
@@ -33,7 +33,7 @@ fn only_what_is_in_memory_is_ready() {
         assert_eq!(ready(half + 4000..half + 4200), content[4000..4200]);
         assert_eq!((ready(end..end), ready(0..0)), (Bytes::new(), Bytes::new()));
         // Whoever may wait gets the rest too.
-        assert!(reader.range(0..end).unwrap()[half as usize..] == content);
+        assert!(reader.range(0..end).unwrap()[at..] == content);
         #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
         for range in [5..4, 0..end + 1, end + 1..end + 1, 0..u64::MAX] {
             for error in [reader.ready(range.clone()).unwrap_err(), reader.range(range.clone()).unwrap_err()]
@@ -47,11 +47,11 @@ fn only_what_is_in_memory_is_ready() {
         }
     }
     let (digest, content) = half_cold(&blobs, 2 * half);
-    let (half, end) = (2 * half as u64, 4 * half as u64);
+    let (at, half, end) = (2 * half, 2 * half as u64, 4 * half as u64);
     let whole = Blob::map(&blobs, digest, end).unwrap().unwrap();
-    let slice = BlobReader::from(whole.slice(half as usize..).unwrap());
+    let slice = BlobReader::from(whole.slice(at..).unwrap());
     assert!(slice.ready(0..half).unwrap().unwrap() == content);
-    assert!(BlobReader::from(whole.slice(..half as usize).unwrap()).ready(0..half).unwrap().is_none());
+    assert!(BlobReader::from(whole.slice(..at).unwrap()).ready(0..half).unwrap().is_none());
 }
 
 #[test]

@@ -38,7 +38,7 @@ struct Place {
 }
 
 fn noise(seed: usize, size: usize) -> Vec<u8> {
-    (0..size).map(|n| ((n + seed) * 31 % 251) as u8).collect()
+    (0..size).map(|n| u8::try_from((n + seed) * 31 % 251).unwrap()).collect()
 }
 
 fn place() -> Place {

@@ -3,7 +3,6 @@
 use rustix::io::Errno;
 
 use super::artifact::noise;
-use crate::blobs::Content;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Reference;
@@ -173,8 +172,7 @@ fn hashing_is_for_those_who_may_wait_unless_there_is_little_of_it() {
     for verify in [Verify::First, Verify::Always] {
         let (_temp, store, here, digest) = in_files(Options::new().verify(verify));
         let quick = here.without_waiting();
-        let large = here
-            .push(Content::from(store.ingest_bytes(noise("large", 100_000), &Default::default()).unwrap()));
+        let large = here.push(store.ingest_bytes(noise("large", 100_000), &Default::default()).unwrap());
         let large = large.unwrap().digest;
         store.flush().unwrap();
         assert_eq!(kind(quick.get(&large)), Some(ErrorKind::WouldBlock));
