@@ -41,7 +41,7 @@ impl<P: Policy> Exchange<'_, P> {
         });
         match removed.await? {
             Ok(_) => Ok(empty(StatusCode::ACCEPTED)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(unknown_blob(&digest)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(unknown_blob(digest)),
             Err(error) => Err(Refusal::of(error, Code::BlobUnknown, Code::Unsupported)),
         }
     }
