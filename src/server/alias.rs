@@ -37,8 +37,8 @@ impl<P: Policy> Exchange<'_, P> {
             }
             Route::Tags { .. } => self.list_tags(entries.tags.keys()),
             Route::Referrers { .. } | Route::ArtifactReferrers { .. } => {
-                let (store, shown) = (self.repository.store().clone(), Arc::clone(&entries));
-                let reached = self.look(Code::NameUnknown, move |_| shown.reached(&store)).await?;
+                let shown = Arc::clone(&entries);
+                let reached = self.look_at_all(Code::NameUnknown, move |store| shown.reached(store)).await?;
                 self.shown = Some(reached);
                 match route {
                     Route::Referrers { digest, .. } => self.referrers(digest).await,
@@ -58,12 +58,12 @@ impl<P: Policy> Exchange<'_, P> {
         digest: Digest,
         blob: bool,
     ) -> Outcome<Option<Repository>> {
-        let (store, entries) = (self.repository.store().clone(), Arc::clone(entries));
-        self.look(Code::NameUnknown, move |_| {
-            if !entries.reach(&store, &digest)? {
+        let entries = Arc::clone(entries);
+        self.look_at_all(Code::NameUnknown, move |store| {
+            if !entries.reach(store, &digest)? {
                 return Ok(None);
             }
-            for holder in holders(&store, &digest)? {
+            for holder in holders(store, &digest)? {
                 let is_held = |stat: crate::Stat| if blob { stat.blob } else { stat.media_type.is_some() };
                 if holder.stat(&digest)?.is_some_and(is_held) {
                     return Ok(Some(holder));

@@ -115,11 +115,11 @@ impl Refusal {
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
         };
-        // What is the registry's fault may name paths, which are nobody's business.
-        let message = if status.is_server_error() {
-            "the registry could not do it; its log says why".to_owned()
-        } else {
-            error.to_string()
+        // What is the registry's own may name paths, which are nobody's business.
+        let message = match error.kind() {
+            ErrorKind::ReadOnly => "what has this name can only be read".to_owned(),
+            _ if status.is_server_error() => "the registry could not do it; its log says why".to_owned(),
+            _ => error.to_string(),
         };
         let refusal = Self { cause: Some(Box::new(error)), ..Self::new(status, code, message) };
         if status == StatusCode::TOO_MANY_REQUESTS { refusal.retry_after(AGAIN) } else { refusal }

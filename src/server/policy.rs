@@ -34,8 +34,8 @@ pub struct Action {
     pub repository: Option<RepositoryName>,
     /// What is done with it.
     pub verb: Verb,
-    /// The repository whose content is to be mounted, with [`Verb::Push`]. Granting that grants reading it there. Denying it
-    /// only makes the client send the content, if the same without a source is granted.
+    /// The repository whose content is to be mounted, with [`Verb::Push`]; asked only if [`Verb::Pull`] of that repository is granted
+    /// as well. Denying either only makes the client send the content, if the same without a source is granted.
     pub mount: Option<RepositoryName>,
 }
 
@@ -101,12 +101,23 @@ impl Policy for Open {
 }
 
 impl Action {
-    pub(super) fn new(verb: Verb, repository: Option<&RepositoryName>) -> Self {
+    /// What a request asks for, as a test of a policy would say it.
+    #[must_use]
+    pub fn new(verb: Verb, repository: Option<&RepositoryName>) -> Self {
         Self { repository: repository.cloned(), verb, mount: None }
     }
 
-    pub(super) fn mount(repository: &RepositoryName, source: RepositoryName) -> Self {
-        Self { repository: Some(repository.clone()), verb: Verb::Push, mount: Some(source) }
+    /// The same with a repository to mount from.
+    #[must_use]
+    pub fn with_mount(mut self, source: RepositoryName) -> Self {
+        self.mount = Some(source);
+        self
+    }
+}
+
+impl<P: Policy> Policy for std::sync::Arc<P> {
+    fn decide(&self, request: &Parts, action: &Action) -> impl Future<Output = Result<Grant, Denial>> + Send {
+        (**self).decide(request, action)
     }
 }
 

@@ -264,9 +264,9 @@ impl<P: Policy> Inner<P> {
             .ok_or_else(|| Refusal::not_found(Code::NameUnknown, "repository name not known to registry"))
     }
 
-    /// A repository by the name that requests have for it.
-    pub(super) fn repository(&self, name: &RepositoryName) -> Option<Repository> {
-        self.names.own(name)
+    /// Every name that requests have for something.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// The name that requests have for a repository of a store.
@@ -314,6 +314,17 @@ impl<P: Policy> Exchange<'_, P> {
         }
         let repository = self.repository.clone();
         self.inner.readers.run(move || ask(&repository)).await?.map_err(refuse)
+    }
+
+    /// Asks the whole store something, on a thread that may wait for a disk: how much has to be read nobody knows before.
+    pub(super) async fn look_at_all<T: Send + 'static>(
+        &self,
+        missing: Code,
+        ask: impl FnOnce(&Store) -> crate::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let store = self.repository.store().clone();
+        let found = self.inner.readers.run(move || ask(&store)).await?;
+        found.map_err(|error| Refusal::of(error, missing, Code::Unsupported))
     }
 }
 

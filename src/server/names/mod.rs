@@ -241,12 +241,18 @@ impl Names {
     }
 
     /// The repository of this very name, in the first layout that has it.
-    pub(super) fn own(&self, name: &RepositoryName) -> Option<Repository> {
-        let mut repositories = self.layouts.iter().map(|layout| layout.repository(name));
-        if self.layouts.len() < 2 {
-            return repositories.next();
+    ///
+    /// # Errors
+    ///
+    /// `Io`, `Corrupt`.
+    pub(super) fn own(&self, name: &RepositoryName) -> Result<Option<Repository>> {
+        for layout in &*self.layouts {
+            let repository = layout.repository(name);
+            if repository.exists()? {
+                return Ok(Some(repository));
+            }
         }
-        repositories.find(|repository| repository.exists().unwrap_or_default())
+        Ok(None)
     }
 
     /// The name under which a repository of a store is served. None if it is not.

@@ -194,6 +194,7 @@ impl Args {
                 collect: value(matches, "gc"),
                 grace: value(matches, "grace"),
                 limits,
+                encrypts: matches.contains_id("tls-cert"),
                 write: WriteArgs::of(matches),
             },
             connections: count("max-connections"),

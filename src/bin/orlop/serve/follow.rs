@@ -39,11 +39,14 @@ impl Reloaded {
         self.log.reopen();
         let outcomes =
             [self.guard.reload(&self.output), self.certificate.as_ref().map_or(Ok(()), Certificate::reload)];
-        for failure in outcomes.into_iter().filter_map(Result::err) {
-            output::failure(&failure);
+        let failures: Vec<Failure> = outcomes.into_iter().filter_map(Result::err).collect();
+        for failure in &failures {
+            output::failure(failure);
             self.output.note("what was in force stays");
         }
-        self.output.note("read again: passwords, rights, certificate");
+        if failures.is_empty() {
+            self.output.note("read again: passwords, rights, certificate");
+        }
     }
 }
 

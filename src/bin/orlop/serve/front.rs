@@ -63,6 +63,11 @@ impl hyper::service::Service<Request<Incoming>> for Door {
     }
 }
 
+/// What the log calls a request whose client went away before there was an answer.
+fn gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 impl Front {
     async fn answer(self, mut request: Request<Incoming>, remote: SocketAddr) -> Response<Counted> {
         let principal = Principal::default();
@@ -78,7 +83,8 @@ impl Front {
             method: request.method().clone(),
             route: meters::route(path),
             path: if self.log.is_on() { shown(&uri) } else { String::new() },
-            status: StatusCode::OK,
+            // As long as there is no answer: who goes away before it got none.
+            status: gone(),
             received: Arc::clone(&received),
             sent: 0,
             complete: false,

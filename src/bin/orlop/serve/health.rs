@@ -16,10 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Health {
     /// With whether each is meant to be read only.
-    pub(super) layouts: Arc<[(Layout, bool)]>,
+    layouts: Arc<[(Layout, bool)]>,
+    /// Whoever looks; a look that never ends keeps one thread, however often somebody asks.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Health {
+    pub(super) fn new(layouts: Arc<[(Layout, bool)]>) -> Self {
+        Self { layouts, looking: Arc::default() }
+    }
+
     /// The answer at `/healthz` (the process answers) and `/readyz` (the stores can be used). None for other paths.
     pub(super) async fn answer(&self, path: &str) -> Option<Response<Body>> {
         match path {
@@ -35,10 +41,16 @@ impl Health {
 
     /// Why the stores cannot be used. What exactly is wrong is for the log, not for whoever can reach the address.
     async fn trouble(&self) -> Option<&'static str> {
-        let layouts = Arc::clone(&self.layouts);
-        let look = tokio::task::spawn_blocking(move || {
-            layouts.iter().all(|(layout, read_only)| usable(&layout.store(), *read_only))
-        });
+        let (layouts, looking) = (Arc::clone(&self.layouts), Arc::clone(&self.looking));
+        let look = async move {
+            let turn = looking.lock_owned().await;
+            let look = move || {
+                let usable = layouts.iter().all(|(layout, read_only)| usable(&layout.store(), *read_only));
+                drop(turn);
+                usable
+            };
+            tokio::task::spawn_blocking(look).await
+        };
         match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(true)) => None,
             Ok(_) => Some("a store cannot be used\n"),

@@ -101,7 +101,7 @@ async fn serve(
 ) -> Result<usize, Failure> {
     let read_only = layouts.iter().all(|opened| opened.layout.store().is_read_only());
     let expected = layouts.iter().map(|opened| (opened.layout.clone(), opened.layout.store().is_read_only()));
-    let health = Health { layouts: expected.collect() };
+    let health = Health::new(expected.collect());
     let settings = Settings::new().limits(limits).read_only(read_only).sparse(args.sparse);
     let served = layouts.iter().map(|opened| opened.layout.clone());
     let registry = Registry::with_settings(served, reloaded.guard.clone(), settings);

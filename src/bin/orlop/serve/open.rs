@@ -22,6 +22,8 @@ pub(super) struct Opening {
     pub(super) collect: Option<Duration>,
     pub(super) grace: Option<Duration>,
     pub(super) limits: Limits,
+    /// Bytes are read by this program and not by the kernel alone: a mapping that fails would be a signal.
+    pub(super) encrypts: bool,
     pub(super) write: WriteArgs,
 }
 
@@ -79,6 +81,7 @@ impl Opening {
 
     fn options(&self) -> Options {
         let options = Options::new().answers(Answers::Shared).ballast(BALLAST).limits(self.limits.clone());
+        let options = if self.encrypts { options.read_mode(ReadMode::Copy) } else { options };
         let options = match self.grace {
             Some(grace) => options.grace(grace),
             None => options,
