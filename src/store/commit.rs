@@ -184,6 +184,8 @@ impl Core {
             self.sync(unsynced)?;
             // Readers of events are told nothing that the disk may not have.
             drop(ticket);
+            // Filing and publishing want the disk too, so they begin when nobody waits for it here.
+            self.signals.committed(false, self.journal.is_pressing());
             self.prune_if_due();
             return Ok(committed);
         }
@@ -352,8 +354,10 @@ impl Core {
         if sparse {
             self.sparse.store(true, std::sync::atomic::Ordering::Relaxed);
         }
-        // With the locks still held: a collection waits for them to know whether `index.json` is to be written.
-        self.signals.committed(view_changed, self.journal.is_pressing());
+        if view_changed {
+            // With the locks still held: a collection waits for them to know whether `index.json` is to be written.
+            self.signals.mark_view();
+        }
         Ok((committed, unsynced, ticket))
     }
 

@@ -40,9 +40,14 @@ enum Wake {
 }
 
 impl Signals {
+    /// `index.json` is not what the store holds. Nobody is woken for it yet.
+    pub(super) fn mark_view(&self) {
+        self.view.store(true, Ordering::Release);
+    }
+
     pub(super) fn committed(&self, view_changed: bool, pressing: bool) {
         if view_changed {
-            self.view.store(true, Ordering::Release);
+            self.mark_view();
         }
         self.raise(&self.dirty);
         if pressing {
