@@ -11,6 +11,9 @@ use super::stream::Content;
 
 /// The body of an answer: nothing, bytes in memory, or a content that is sent piece by piece in bounded memory.
 ///
+/// Content that is in memory is lent as pages of its file, without a copy. The rest is read on threads that may wait for a disk,
+/// in pieces of 256 KiB of which a body has at most two: the one that is sent, and the next.
+///
 /// Fails when content that was there when the answer began can no longer be read; whoever sends it then ends the connection, so
 /// that nobody takes a part for the whole.
 #[derive(Debug, Default)]
