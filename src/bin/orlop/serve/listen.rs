@@ -1,5 +1,6 @@
 //! Addresses, and the connections that come to them.
 
+use std::future::{Future, pending};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
 use super::meters;
+use super::quiet::{Traffic, Watched};
 use super::shutdown::{Stop, either};
 use super::tls::{Certificate, H2};
 use crate::error::{Exit, Failure};
@@ -97,7 +99,7 @@ pub(super) async fn accept<S, B>(
     S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let away = Arc::new(Semaphore::new(TURNED_AWAY));
@@ -169,23 +171,51 @@ async fn serve<S, B>(
     S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let Some(certificate) = certificate else {
-        let io = Patient::new(TokioIo::new(stream), bounds.idle);
-        return stop.watch(http1(bounds).serve_connection(io, service)).await;
+        return serve_http1(TokioIo::new(stream), bounds, stop, service).await;
     };
     // What goes wrong with a connection is the client's to see.
     let handshake = tokio::time::timeout(bounds.header_timeout, certificate.acceptor().accept(stream));
     let Ok(Ok(stream)) = handshake.await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-    let io = Patient::new(TokioIo::new(stream), bounds.idle);
     if is_h2 {
-        stop.watch(http2(bounds).serve_connection(io, service)).await;
+        serve_http2(TokioIo::new(stream), bounds, stop, service).await;
     } else {
-        stop.watch(http1(bounds).serve_connection(io, service)).await;
+        serve_http1(TokioIo::new(stream), bounds, stop, service).await;
     }
+}
+
+async fn serve_http1<T, S, B>(io: T, bounds: &Bounds, stop: Stop, service: S)
+where
+    T: Read + Write + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let io = Patient::new(io, bounds.idle, None);
+    stop.watch(http1(bounds).serve_connection(io, service), pending(), pending()).await;
+}
+
+async fn serve_http2<T, S, B>(io: T, bounds: &Bounds, stop: Stop, service: S)
+where
+    T: Read + Write + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = http::Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let traffic = Traffic::new();
+    let io = Patient::new(io, bounds.idle, Some(traffic.clone()));
+    let service = Watched { service, traffic: traffic.clone() };
+    let connection = http2(bounds).serve_connection(io, service);
+    let stalled = traffic.stalled(bounds.idle.max(bounds.header_timeout));
+    stop.watch(connection, traffic.idle(bounds.header_timeout), stalled).await;
 }
 
 fn http1(bounds: &Bounds) -> http1::Builder {
@@ -202,8 +232,6 @@ fn http2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .keep_alive_interval(bounds.header_timeout)
-        .keep_alive_timeout(bounds.header_timeout)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(bounds.header_size).unwrap_or(u32::MAX));
     builder
@@ -215,11 +243,12 @@ struct Patient<T> {
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waits: bool,
+    traffic: Option<Traffic>,
 }
 
 impl<T: Write + Unpin> Patient<T> {
-    fn new(inner: T, idle: Duration) -> Self {
-        Self { inner, idle, timer: None, waits: false }
+    fn new(inner: T, idle: Duration, traffic: Option<Traffic>) -> Self {
+        Self { inner, idle, timer: None, waits: false, traffic }
     }
 
     fn write<R>(
@@ -245,13 +274,26 @@ impl<T: Write + Unpin> Patient<T> {
     }
 }
 
+impl<T> Patient<T> {
+    fn moved(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(1..)), Some(traffic)) = (&written, &self.traffic) {
+            traffic.moved();
+        }
+        written
+    }
+}
+
 impl<T: Read + Unpin> Read for Patient<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if let (true, Some(traffic)) = (read.is_ready(), &self.traffic) {
+            traffic.moved();
+        }
+        read
     }
 }
 
@@ -261,7 +303,8 @@ impl<T: Write + Unpin> Write for Patient<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(context, |inner, context| inner.poll_write(context, bytes))
+        let written = self.write(context, |inner, context| inner.poll_write(context, bytes));
+        self.moved(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -281,22 +324,33 @@ impl<T: Write + Unpin> Write for Patient<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(context, |inner, context| inner.poll_write_vectored(context, slices))
+        let written = self.write(context, |inner, context| inner.poll_write_vectored(context, slices));
+        self.moved(written)
     }
 }
 
 impl Stop {
-    /// Runs a connection to its end; once the server stops, to the end of what it is at.
-    async fn watch<C: GracefulConnection>(mut self, connection: C) {
+    /// Runs a connection to its end; once the server stops, or it is `idle`, to the end of what it is at. Cuts it off when it is
+    /// `stalled`.
+    async fn watch<C: GracefulConnection>(
+        mut self,
+        connection: C,
+        idle: impl Future<Output = ()>,
+        stalled: impl Future<Output = ()>,
+    ) {
         let mut connection = pin!(connection);
-        let mut asked = pin!(self.asked());
+        let mut over = pin!(either(self.asked(), idle));
+        let mut stalled = pin!(stalled);
         let mut told = false;
         std::future::poll_fn(|context| {
-            if !told && asked.as_mut().poll(context).is_ready() {
+            if !told && over.as_mut().poll(context).is_ready() {
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(context).map(drop)
+            if connection.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            stalled.as_mut().poll(context)
         })
         .await;
     }
@@ -304,6 +358,13 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+    use std::convert::Infallible;
+    use std::io::{Read as _, Write as _};
+    use std::time::Instant;
+
+    use super::super::shutdown::Stopper;
     use super::*;
 
     #[test]
@@ -319,5 +380,102 @@ mod tests {
         for text in ["", "5000", "127.0.0.1", ":", ":70000", "localhost:x", "example.com:80"] {
             assert!(address(text).is_err(), "{text}");
         }
+    }
+
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const DATA: u8 = 0;
+
+    /// Speaks HTTP/2 until the server ends the connection: asks for `/` if it is to, answers pings, and never takes more of the
+    /// answer than comes unasked. How many bytes of it came.
+    fn speak(mut stream: std::net::TcpStream, asks: bool) -> usize {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        if asks {
+            stream.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a").unwrap();
+        }
+        let (mut head, mut taken) = ([0; 9], 0);
+        while stream.read_exact(&mut head).is_ok() {
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).unwrap();
+            let is_answer = head[4] & 1 == 1;
+            match head[3] {
+                DATA => taken += length,
+                SETTINGS if !is_answer => stream.write_all(b"\0\0\0\x04\x01\0\0\0\0").unwrap(),
+                PING if !is_answer => {
+                    head[4] = 1;
+                    stream.write_all(&[&head[..], &payload].concat()).unwrap();
+                }
+                _ => {}
+            }
+        }
+        taken
+    }
+
+    /// How long a connection of HTTP/2 lasts whose client does no more than [`speak`] does, and what it takes. An answer is of
+    /// three pieces, and comes after a while.
+    fn lasts(header_timeout: Duration, idle: Duration, asks: bool, delay: Duration) -> (Duration, usize) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let bounds = Bounds {
+            header_timeout,
+            idle,
+            header_size: 16 << 10,
+            connections: Arc::new(Semaphore::new(1)),
+            metered: false,
+        };
+        let (_stopper, stop) = Stopper::new();
+        runtime.spawn(async move {
+            let service = hyper::service::service_fn(move |_| async move {
+                tokio::time::sleep(delay).await;
+                Ok::<_, Infallible>(http::Response::new(Pieces(vec![Bytes::from(vec![1; 100_000]); 3])))
+            });
+            let stream = TcpStream::from_std(server).unwrap();
+            serve_http2(TokioIo::new(stream), &bounds, stop, service).await;
+        });
+        let start = Instant::now();
+        let taken = speak(client, asks);
+        (start.elapsed(), taken)
+    }
+
+    struct Pieces(Vec<Bytes>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop().map(|piece| Ok(http_body::Frame::data(piece))))
+        }
+    }
+
+    #[test]
+    fn http2_is_not_kept_for_a_client_that_asks_nothing() {
+        let [short, long] = [Duration::from_millis(300), Duration::from_secs(1000)];
+        let (time, _) = lasts(short, long, false, Duration::ZERO);
+        assert!((short..Duration::from_secs(30)).contains(&time), "{time:?}");
+    }
+
+    #[test]
+    fn http2_is_not_kept_for_a_client_that_takes_nothing() {
+        let [shorter, short] = [Duration::from_millis(200), Duration::from_millis(400)];
+        let (time, taken) = lasts(shorter, short, true, Duration::ZERO);
+        assert!((short..Duration::from_secs(30)).contains(&time), "{time:?}");
+        assert_eq!(taken, 65_535);
+    }
+
+    #[test]
+    fn http2_waits_for_the_server_itself() {
+        let [short, delay] = [Duration::from_millis(200), Duration::from_millis(1000)];
+        let (time, taken) = lasts(short, short, true, delay);
+        assert!(time >= delay + short, "{time:?}");
+        assert_eq!(taken, 65_535);
     }
 }

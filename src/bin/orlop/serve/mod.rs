@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod meters;
 mod open;
+mod quiet;
 mod rights;
 mod shutdown;
 mod tls;
