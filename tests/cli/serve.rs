@@ -377,3 +377,24 @@ fn tls_speaks_both_versions_and_takes_a_renewed_certificate() {
     let (code, error) = fails(&place, &["oci:app", "--tls-cert", "cert.pem"]);
     assert_eq!((code, error.contains("--tls-key")), (2, true), "{error}");
 }
+
+#[test]
+fn what_is_wrong_with_a_store_is_for_the_operator_alone() {
+    let place = Place::new();
+    place.write("large", large());
+    place.push(&["oci:app:v1", "large"]);
+    let digest = Digest::of(&large());
+    let mut server = Server::start(&place, &["oci:app"]);
+    let file = place.path("app/blobs/sha256").join(digest.encoded().to_string());
+    fs::remove_file(file).unwrap();
+    for _ in 0..2 {
+        let answer = server.get(&format!("/v2/app/blobs/{digest}")).expect(500);
+        assert!(answer.text().contains("its log says why") && !answer.text().contains("app/"), "{answer:?}");
+    }
+    let line = server.line("error: ");
+    assert!(line.contains(&digest.to_string()), "{line}");
+    assert!(line.ends_with(&format!("request=\"GET /v2/app/blobs/{digest}\"")), "{line}");
+    server.line(" 500 ");
+    assert_eq!(server.stderr().matches("error: ").count(), 1, "{}", server.stderr());
+    server.stop();
+}
