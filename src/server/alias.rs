@@ -45,7 +45,7 @@ impl<P: Policy> Exchange<'_, P> {
                     _ => self.artifact_referrers().await,
                 }
             }
-            Route::Extensions { .. } => Ok(self.inner.extensions(Some(self.name))),
+            Route::Extensions { .. } => Ok(self.inner.extensions()),
             // Everything else writes, and was refused before.
             _ => Err(Refusal::not_found(Code::Unsupported, "no such endpoint")),
         }

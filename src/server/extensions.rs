@@ -7,7 +7,6 @@ use super::body::Body;
 use super::policy::Policy;
 use super::registry::Inner;
 use super::respond::json;
-use crate::oci::RepositoryName;
 
 #[derive(Serialize)]
 struct Extensions {
@@ -31,7 +30,7 @@ const EXTENSIONS: &[Extension] = &[Extension {
 
 impl<P: Policy> Inner<P> {
     /// `GET /v2/_oci/ext/discover` and `GET /v2/<name>/_oci/ext/discover`: every repository has the same.
-    pub(super) fn extensions(&self, _name: Option<&RepositoryName>) -> Response<Body> {
+    pub(super) fn extensions(&self) -> Response<Body> {
         json("application/json", &Extensions { extensions: EXTENSIONS })
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
 use super::pages::{limit, set_next};
-use super::policy::{Action, Grant, Kind, Policy, Verb};
+use super::policy::{Action, Policy, Verb};
 use super::query::Query;
 use super::registry::{Exchange, Inner};
 use super::respond::json;
@@ -92,7 +92,7 @@ impl<P: Policy> Inner<P> {
     ///
     /// Pages are full whatever is left out of them, unless more than [`ASKED`] would have to be asked about: then the page says
     /// where the next begins without saying what is there.
-    pub(super) async fn catalog(&self, parts: &Parts, _grant: &Grant) -> Outcome {
+    pub(super) async fn catalog(&self, parts: &Parts) -> Outcome {
         let query = Query::of(&parts.uri);
         let limit = limit(query, self.limits.page)?;
         let name = |text: &str| {
@@ -143,7 +143,7 @@ impl<P: Policy> Inner<P> {
                     Ok(_) if listed.len() == limit => return Ok((listed, End::Listed)),
                     Ok(_) => listed.push(name.clone()),
                     // Who is to come again later would take what is left out for what is not there.
-                    Err(denial) if matches!(denial.kind, Kind::Later { .. }) => return Err(denial.into()),
+                    Err(denial) if denial.is_later() => return Err(denial.into()),
                     Err(_) => {}
                 }
                 if asked >= ASKED {

@@ -1,6 +1,6 @@
 //! Taking over content that another repository holds.
 
-use http::{Response, StatusCode};
+use http::Response;
 
 use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
@@ -37,7 +37,7 @@ impl<P: Policy> Exchange<'_, P> {
         for action in [read, mount] {
             match self.inner.policy.decide(self.parts, &action).await {
                 Ok(_) => {}
-                Err(denial) if denial.status() == StatusCode::TOO_MANY_REQUESTS => return Err(denial.into()),
+                Err(denial) if denial.is_later() => return Err(denial.into()),
                 Err(_) => return Ok(false),
             }
         }
@@ -47,7 +47,7 @@ impl<P: Policy> Exchange<'_, P> {
     /// False when the source does not hold it, or is of another store.
     async fn mount_from(&self, source: RepositoryName, digest: Digest) -> Outcome<bool> {
         let (repository, granted) = (self.repository.clone(), self.grant.quota);
-        let names = self.inner.names();
+        let names = self.inner.names.clone();
         let mounted = self.inner.writers.run(move || {
             let Some(source) = names.own(&source)? else { return Ok(None) };
             quota::apply(&repository, granted)?;
@@ -69,6 +69,9 @@ impl<P: Policy> Exchange<'_, P> {
             self.look_at_all(Code::BlobUnknown, move |store| store.unscoped().holders(&digest)).await?;
         let (mut first, others): (Vec<_>, Vec<_>) = holders.into_iter().partition(|name| *name == own);
         first.extend(others.into_iter().take(CANDIDATES));
-        Ok(first.into_iter().filter_map(|name| self.inner.served(self.repository.store(), &name)).collect())
+        Ok(first
+            .into_iter()
+            .filter_map(|name| self.inner.names.served(self.repository.store(), &name))
+            .collect())
     }
 }

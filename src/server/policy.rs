@@ -172,6 +172,11 @@ impl Denial {
         self
     }
 
+    /// Whether the same may be granted later: an answer that only leaves something out would hide that.
+    pub(super) fn is_later(&self) -> bool {
+        matches!(self.kind, Kind::Later { .. })
+    }
+
     /// The status that the client gets.
     #[must_use]
     pub fn status(&self) -> StatusCode {

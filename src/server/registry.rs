@@ -208,10 +208,10 @@ impl<P: Policy> Inner<P> {
         let verb = verb(&route, &parts.method)?;
         let Some(name) = route.name() else {
             let action = Action::new(verb, None);
-            let grant = self.policy.decide(parts, &action).await?;
+            self.policy.decide(parts, &action).await?;
             return match route {
-                Route::Catalog => self.catalog(parts, &grant).await,
-                Route::Extensions { .. } => Ok(self.extensions(None)),
+                Route::Catalog => self.catalog(parts).await,
+                Route::Extensions { .. } => Ok(self.extensions()),
                 _ => Ok(base()),
             };
         };
@@ -263,16 +263,6 @@ impl<P: Policy> Inner<P> {
             .map_err(|error| Refusal::of(error, Code::NameUnknown, Code::NameInvalid))?
             .ok_or_else(|| Refusal::not_found(Code::NameUnknown, "repository name not known to registry"))
     }
-
-    /// Every name that requests have for something.
-    pub(super) fn names(&self) -> Names {
-        self.names.clone()
-    }
-
-    /// The name that requests have for a repository of a store.
-    pub(super) fn served(&self, store: &Store, name: &RepositoryName) -> Option<RepositoryName> {
-        self.names.served(store, name)
-    }
 }
 
 impl<P: Policy> Exchange<'_, P> {
@@ -296,7 +286,7 @@ impl<P: Policy> Exchange<'_, P> {
             Route::Tags { .. } => self.tags().await,
             Route::Referrers { digest, .. } => self.referrers(digest).await,
             Route::ArtifactReferrers { .. } => self.artifact_referrers().await,
-            Route::Extensions { .. } => Ok(self.inner.extensions(Some(self.name))),
+            Route::Extensions { .. } => Ok(self.inner.extensions()),
             Route::Base | Route::Catalog => Ok(base()),
         }
     }

@@ -12,7 +12,7 @@ use super::Store;
 use super::batch::{Committed, Parts};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Threads that commit. The engine joins what they write at one moment into one sync, so a few serve many pushes.
+/// Threads that commit. One sync of the log serves all who wait for it, so a few serve many pushes.
 const THREADS: usize = 4;
 
 /// The result of [`Batch::submit`](super::Batch::submit): a future that needs no runtime.

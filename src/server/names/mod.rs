@@ -211,7 +211,8 @@ impl Names {
         }
         for layout in &*self.layouts {
             let repository = layout.repository(name);
-            if if waits { repository.exists() } else { repository.without_waiting().exists() }? {
+            let there = if waits { repository.exists() } else { repository.without_waiting().exists() };
+            if there? {
                 return Ok(Some(Place { repository, alias: None }));
             }
         }
