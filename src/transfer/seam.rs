@@ -1,0 +1,199 @@
+//! What every place that artifacts are copied from or to can do: a repository of a store, of a registry, of an archive.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::blobs::BlobReader;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::oci::{Descriptor, RepositoryName, Tag};
+use crate::store::Page;
+
+/// A manifest with its bytes as they were pushed; they are what the digest of the descriptor says.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fetched {
+    /// Media type, digest and size.
+    pub descriptor: Descriptor,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl Fetched {
+    /// A manifest of which the caller has checked that the bytes are what the descriptor says.
+    #[must_use]
+    pub fn new(descriptor: Descriptor, bytes: Bytes) -> Self {
+        Self { descriptor, bytes }
+    }
+}
+
+/// How the referrers of a manifest were found.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FoundBy {
+    /// The metadata of a store or the entries of a layout, which are complete.
+    Layout,
+    /// The referrers API of a registry, all its pages.
+    Api,
+    /// The fallback tag, where a registry has no referrers API.
+    FallbackTag,
+}
+
+/// Everything that refers to a manifest.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct FoundReferrers {
+    /// Their descriptors.
+    pub referrers: Vec<Descriptor>,
+    /// How they were found.
+    pub by: FoundBy,
+    /// Pages that were read.
+    pub pages: u64,
+}
+
+impl FoundReferrers {
+    /// An answer that is complete.
+    #[must_use]
+    pub fn new(referrers: Vec<Descriptor>, by: FoundBy, pages: u64) -> Self {
+        Self { referrers, by, pages }
+    }
+}
+
+/// A repository that artifacts are copied from.
+///
+/// An answer that something is not there (`None`, no referrers) is given only when the place said so: one that could not be asked, or
+/// refused to answer, is an error.
+pub trait Source: Send + Sync {
+    /// What messages call the place, as `registry.example/app` or `oci:mirror`.
+    fn place(&self) -> String;
+
+    /// What a tag names.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn resolve(&self, tag: &Tag) -> Result<Option<Descriptor>>;
+
+    /// Tags in the order of their bytes, after `last`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn tags(&self, last: Option<&Tag>, limit: usize) -> Result<Page<Tag>>;
+
+    /// A manifest; its bytes are what the digest says.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch` when the place has other bytes; as the place.
+    fn manifest(&self, digest: &Digest) -> Result<Option<Fetched>>;
+
+    /// The bytes of content from `offset` on, not verified: who takes them does that.
+    ///
+    /// # Errors
+    ///
+    /// As the place; errors in between come from the reader.
+    fn content(&self, descriptor: &Descriptor, offset: u64) -> Result<Option<Box<dyn Read + Send + '_>>>;
+
+    /// Everything that refers to a manifest.
+    ///
+    /// # Errors
+    ///
+    /// As the place. A place that cannot say is an error and not an empty list.
+    fn referrers(&self, subject: &Digest) -> Result<FoundReferrers>;
+
+    /// Content as a file of this machine, so that a sink can share its blocks. None where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn local(&self, _digest: &Digest) -> Result<Option<BlobReader>> {
+        Ok(None)
+    }
+}
+
+/// Content on its way into a [`Sink`], which may begin to read it in the middle, and again.
+pub trait Incoming {
+    /// The bytes from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// As the source; `NotFound` when it lacks the content.
+    fn open(&mut self, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// The content as a file of this machine, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// As the source.
+    fn local(&mut self) -> Result<Option<BlobReader>>;
+
+    /// Told of how many bytes more are done; if it breaks, the sink ends with `Interrupted`.
+    fn advance(&mut self, bytes: u64) -> ControlFlow<()>;
+}
+
+/// A manifest of which everything that is not absent on purpose has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Ready {
+    /// The manifest.
+    pub manifest: Fetched,
+    /// Whether something that it refers to is left out, with the source or on purpose.
+    pub sparse: bool,
+}
+
+impl Ready {
+    /// A manifest that may be completed.
+    #[must_use]
+    pub fn new(manifest: Fetched, sparse: bool) -> Self {
+        Self { manifest, sparse }
+    }
+}
+
+/// How content came to be in a [`Sink`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arrival {
+    /// It came whole.
+    Copied,
+    /// It went on from bytes that an earlier run had brought: so many.
+    Resumed(u64),
+}
+
+/// A repository that artifacts are copied to.
+pub trait Sink: Send + Sync {
+    /// What messages call the place.
+    fn place(&self) -> String;
+
+    /// Whether content is there and held by this repository, or is so from now on. With `verify` a place that can read what it has hashes it; damaged
+    /// content is not there.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn has(&self, descriptor: &Descriptor, verify: bool) -> Result<bool>;
+
+    /// Takes content from another repository of the same place without moving bytes; false where that cannot be.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn mount(&self, descriptor: &Descriptor, from: &RepositoryName) -> Result<bool>;
+
+    /// Takes content in. Nothing is there under its digest before all of it is, and is what the digest says.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch`, `Interrupted`; as the place and as the source.
+    fn push(&self, descriptor: &Descriptor, content: &mut dyn Incoming) -> Result<Arrival>;
+
+    /// Takes manifests in, in this order (what is referred to comes first), and then lets tags name manifests that are there; where the
+    /// place can, all at once.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn complete(&self, manifests: Vec<Ready>, tags: &[(Tag, Digest)]) -> Result<()>;
+}
