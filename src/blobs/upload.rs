@@ -87,9 +87,10 @@ impl UploadFile {
         Error::io(action, self.0.dir().path(), error)
     }
 
-    /// Writes bytes that come at the position `at`. After an error some of them may be there.
-    pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.0.write_at(bytes, at).map_err(|error| self.fail("write into the upload", error))
+    /// Writes bytes that come at the position `at`; with `around`, past the page cache where that can be. After an error some of them
+    /// may be there.
+    pub(crate) fn write_at(&self, bytes: &[u8], at: u64, around: bool) -> Result<()> {
+        self.0.write_at(bytes, at, around).map_err(|error| self.fail("write into the upload", error))
     }
 
     /// Cuts off what a failed write may have left behind `size`.

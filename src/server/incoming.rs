@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::part::Part;
+
 pub(super) type Failure = Box<dyn StdError + Send + Sync>;
 
 /// The body of a request, whatever brings it.
@@ -76,7 +78,7 @@ impl Incoming {
     pub(super) fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
-        buffer: &mut Vec<u8>,
+        buffer: &mut Part,
         limit: usize,
     ) -> Poll<Option<End>> {
         while buffer.len() < limit {
@@ -88,19 +90,13 @@ impl Incoming {
                 }
             }
             let taken = self.rest.split_to(self.rest.len().min(limit - buffer.len()));
-            let needed = buffer.len() + taken.len();
-            if needed > buffer.capacity() {
-                // By doubling, but never beyond the limit.
-                let room = (2 * buffer.capacity()).clamp(needed, limit.max(needed));
-                buffer.reserve_exact(room - buffer.len());
-            }
-            buffer.extend_from_slice(&taken);
+            buffer.extend(&taken, limit);
         }
         Poll::Ready(None)
     }
 
     /// [`Incoming::poll_fill`], waited for.
-    pub(super) async fn fill(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Option<End> {
+    pub(super) async fn fill(&mut self, buffer: &mut Part, limit: usize) -> Option<End> {
         std::future::poll_fn(|context| self.poll_fill(context, buffer, limit)).await
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::error::{Code, Outcome, Refusal};
 use super::incoming::{End, Incoming};
+use super::part::Part;
 use super::policy::Policy;
 use super::pull::parse_reference;
 use super::query::Query;
@@ -109,9 +110,9 @@ async fn read(mut body: Incoming) -> Outcome<Bytes> {
     if body.announced().is_some_and(|size| size > MAX_MANIFEST_SIZE as u64) {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Part::default();
     match body.fill(&mut bytes, MAX_MANIFEST_SIZE + 1).await {
-        Some(End::Complete) => Ok(bytes.into()),
+        Some(End::Complete) => Ok(bytes.into_bytes()),
         Some(End::Broken(failure)) => {
             Err(Refusal::bad_request(Code::ManifestInvalid, format!("the body broke off: {failure}")))
         }

@@ -20,6 +20,7 @@ mod manifests;
 mod mount;
 mod names;
 mod pages;
+mod part;
 mod policy;
 mod pool;
 mod position;

@@ -19,6 +19,8 @@ pub(crate) enum Call {
     CreateTemp,
     /// Writing into a temporary file, one point for each system call.
     Write,
+    /// Writing past the page cache. `EINVAL` means that the filesystem does not do it.
+    WriteAround,
     /// Cutting a file off.
     Truncate,
     /// `fsync` of a file with content.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::around::{Around, before_blocks};
 use super::dir::{Dir, Stat};
 use super::fault::{self, Call};
 use super::temp::TempFile;
@@ -20,6 +21,7 @@ pub(crate) struct GrowingFile {
     file: File,
     /// A sync of it failed: the kernel may have dropped what it could not write, and would answer the next one with success.
     failed: bool,
+    around: Around,
 }
 
 impl GrowingFile {
@@ -28,13 +30,19 @@ impl GrowingFile {
         dir.unlink(name)?;
         fault::point_at(Call::CreateTemp, dir.path(), OsStr::new(name))?;
         let file = dir.create_new(name, 0o444)?;
-        Ok(Self { dir: dir.clone(), name: name.to_owned(), file, failed: false })
+        Ok(Self { dir: dir.clone(), name: name.to_owned(), file, failed: false, around: Around::default() })
     }
 
     /// Opens one that is there.
     pub(crate) fn open(dir: &Dir, name: &str) -> io::Result<Option<Self>> {
         let Some(file) = dir.open_to_write(name)? else { return Ok(None) };
-        Ok(Some(Self { dir: dir.clone(), name: name.to_owned(), file, failed: false }))
+        Ok(Some(Self {
+            dir: dir.clone(),
+            name: name.to_owned(),
+            file,
+            failed: false,
+            around: Around::default(),
+        }))
     }
 
     /// The directory it is in.
@@ -53,12 +61,19 @@ impl GrowingFile {
         Stat::of(&self.file)
     }
 
-    /// Writes all of `bytes` from the position `at` on. After an error some of them may be there.
-    pub(crate) fn write_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    /// Writes all of `bytes` from the position `at` on; with `around`, what it can of them past the page cache. After an error some of them may be there.
+    pub(crate) fn write_at(&self, mut bytes: &[u8], mut at: u64, around: bool) -> io::Result<()> {
         while !bytes.is_empty() {
             fault::point_at(Call::Write, self.dir.path(), OsStr::new(&self.name))?;
-            let part = bytes.get(..fault::write_len(self.dir.path(), bytes.len())).unwrap_or(bytes);
-            match self.file.write_at(part, at) {
+            let mut part = bytes.get(..fault::write_len(self.dir.path(), bytes.len())).unwrap_or(bytes);
+            if around && before_blocks(at) > 0 {
+                part = part.get(..before_blocks(at)).unwrap_or(part);
+            }
+            let past = match around {
+                true => self.around.write_at(&self.file, part, at, self.dir.path()).transpose(),
+                false => None,
+            };
+            match past.unwrap_or_else(|| self.file.write_at(part, at)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();
@@ -121,12 +136,12 @@ mod tests {
         let path = root.path().join("g");
         fs::write(&path, "left over").unwrap();
         assert!(GrowingFile::open(&dir, "none").unwrap().is_none());
-        GrowingFile::create(&dir, "g").unwrap().write_at(b"one two", 0).unwrap();
+        GrowingFile::create(&dir, "g").unwrap().write_at(b"one two", 0, false).unwrap();
         for mode in [0o444, 0o644] {
             // A process that ended while it had lent itself the right to write.
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let mut file = GrowingFile::open(&dir, "g").unwrap().unwrap();
-            file.write_at(b"three", 4).unwrap();
+            file.write_at(b"three", 4, false).unwrap();
             file.sync().unwrap();
             file.truncate(9).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);

@@ -3,6 +3,7 @@
 //! Everything works relative to an open [`Dir`], never follows a symbolic link inside a store, and passes a
 //! [`fault`] point before it calls the system, so that tests reach every error path.
 
+mod around;
 mod atomic;
 mod clock;
 mod clone;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::error::{Code, Outcome, Refusal};
 use super::super::incoming::{End, Incoming};
+use super::super::part::Part;
 use super::super::pool::Pool;
 use super::Done;
 use super::work::{Held, Work};
@@ -23,7 +24,8 @@ const PART: usize = 1 << 20;
 pub(super) async fn run(pool: Pool, work: Work, body: Incoming) -> Outcome<Done> {
     let (_wanted, unwanted) = oneshot::channel();
     let work = Arc::new(work);
-    let receiving = Receiving { pool, work, body, unwanted, part: Vec::new(), spare: Vec::new(), held: None };
+    let receiving =
+        Receiving { pool, work, body, unwanted, part: Part::default(), spare: Part::default(), held: None };
     tokio::spawn(receiving.run()).await.unwrap_or_else(|_| {
         let message = "the request was not finished";
         Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message))
@@ -37,9 +39,9 @@ struct Receiving {
     /// Ends when nobody waits for the answer.
     unwanted: oneshot::Receiver<Infallible>,
     /// What is coming.
-    part: Vec<u8>,
+    part: Part,
     /// Room for the part after that.
-    spare: Vec<u8>,
+    spare: Part,
     /// The session, once it is open and while nobody writes.
     held: Option<Held>,
 }

@@ -143,6 +143,9 @@ impl Upload {
     /// Adds bytes, which begin at `offset` and come behind those that are there; answers how many it has then. Does no more
     /// than to hash them and to write them, or to keep them in memory as long as all together fit the inline limit; they are durable after [`Upload::save`].
     ///
+    /// In a durable store whole blocks of 4 KiB, if they are 256 KiB or more together and begin at a multiple of 4 KiB of the upload, go to the disk without
+    /// a copy in the page cache; without any copy, if they begin at such a multiple in memory too.
+    ///
     /// # Errors
     ///
     /// `OffsetMismatch`, which tells where the next bytes have to begin, when it is not there; `Mismatch` beyond the size that
@@ -179,16 +182,17 @@ impl Upload {
 
     /// Writes bytes into the file, behind those that were in memory.
     fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let durable = self.taken.core().durable();
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.taken.core().blobs.create_upload(&self.taken.id.0)?),
         };
         self.untidy = true;
         if !self.memory.is_empty() {
-            file.write_at(&self.memory, 0)?;
+            file.write_at(&self.memory, 0, false)?;
             self.memory = Vec::new();
         }
-        file.write_at(bytes, offset)?;
+        file.write_at(bytes, offset, durable)?;
         self.untidy = false;
         Ok(())
     }

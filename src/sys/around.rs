@@ -1,0 +1,157 @@
+//! Writes that go to the disk without a copy in the page cache.
+//!
+//! Who makes content durable waits for the disk in any case, and the copy costs more of the processor than hashing does, above all in
+//! a virtual machine, which gives the kernel pages that it never had.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+
+use super::fault::{self, Call};
+
+/// What positions, lengths and addresses are multiples of: no disk or filesystem asks for more.
+const BLOCK: usize = 4096;
+/// Bytes in whole blocks that are worth it. In tests few, so that fault sweeps and power cuts, which write little, come here.
+const LEAST: usize = if cfg!(test) { 16 << 10 } else { 256 << 10 };
+
+/// Whether a file is written past the page cache.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// The filesystem does not do it.
+    refused: AtomicBool,
+}
+
+impl Around {
+    /// Writes as much of `bytes` as can be written past the page cache at once; None where that is nothing. The file is as it was
+    /// afterwards: reads and writes of any length may follow.
+    pub(super) fn write_at(
+        &self,
+        file: &File,
+        bytes: &[u8],
+        at: u64,
+        path: &Path,
+    ) -> io::Result<Option<usize>> {
+        let whole = bytes.len() - bytes.len() % BLOCK;
+        let Some(blocks) =
+            bytes.get(..whole).filter(|blocks| blocks.len() >= LEAST && at.is_multiple_of(BLOCK as u64))
+        else {
+            return Ok(None);
+        };
+        if self.refused.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let written = match fault::point(Call::WriteAround, path) {
+            Ok(()) => write(file, blocks, at),
+            Err(error) => Err(error),
+        };
+        match written {
+            Err(error) if is_refusal(&error) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+}
+
+/// What is between the position and the next that blocks begin at.
+pub(super) fn before_blocks(at: u64) -> usize {
+    let over = at % BLOCK as u64;
+    usize::try_from(over).map_or(0, |over| (BLOCK - over) % BLOCK)
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+fn write(file: &File, blocks: &[u8], at: u64) -> io::Result<usize> {
+    let flags = fcntl_getfl(file)?;
+    fcntl_setfl(file, flags | OFlags::DIRECT)?;
+    let written = if misplaced(blocks) == 0 { file.write_at(blocks, at) } else { copied(file, blocks, at) };
+    // With the flag left, every read of another length would fail.
+    fcntl_setfl(file, flags)?;
+    written
+}
+
+/// How far behind the last possible address something is.
+fn misplaced(bytes: &[u8]) -> usize {
+    bytes.as_ptr().addr() % BLOCK
+}
+
+/// Memory that is written is where memory of blocks may begin.
+fn copied(file: &File, blocks: &[u8], at: u64) -> io::Result<usize> {
+    let mut room = Vec::<u8>::with_capacity(blocks.len() + BLOCK);
+    let skipped = (BLOCK - misplaced(room.as_slice())) % BLOCK;
+    room.resize(skipped, 0);
+    room.extend_from_slice(blocks);
+    file.write_at(room.get(skipped..).unwrap_or_default(), at)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and look at files")]
+
+    use std::fs;
+
+    use super::super::fault::{Fault, arm};
+    use super::super::{Dir, GrowingFile};
+    use super::*;
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
+    }
+
+    /// Pieces of all lengths, one behind the other, from memory that begins anywhere.
+    #[test]
+    fn what_is_written_around_the_cache_is_what_was_given() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::open(root.path()).unwrap();
+        let bytes = content(3 << 20);
+        for piece in [LEAST - 1, LEAST, LEAST + 1, LEAST + BLOCK, 1 << 20, (1 << 20) + 513, 3 << 20] {
+            for around in [true, false] {
+                let file = GrowingFile::create(&dir, "g").unwrap();
+                let mut at = 0;
+                for piece in bytes.chunks(piece) {
+                    file.write_at(piece, at, around).unwrap();
+                    at += piece.len() as u64;
+                }
+                assert!(fs::read(root.path().join("g")).unwrap() == bytes, "{piece} {around}");
+            }
+        }
+    }
+
+    /// How often a write past the cache was tried, and whether one was done.
+    fn tried(dir: &Dir, errno: Option<Errno>) -> (usize, io::Result<()>) {
+        // Never fires without an error to fire.
+        let fault = Fault::new(Call::WriteAround, dir.path(), errno.unwrap_or(Errno::IO));
+        let armed = arm(if errno.is_some() { fault } else { fault.nth(1000) });
+        let file = GrowingFile::create(dir, "g").unwrap();
+        let bytes = content(2 << 20);
+        let written = file
+            .write_at(&bytes[..1 << 20], 0, true)
+            .and_then(|()| file.write_at(&bytes[1 << 20..], 1 << 20, true));
+        if written.is_ok() {
+            assert!(fs::read(dir.path().join("g")).unwrap() == bytes);
+        }
+        (armed.seen(), written)
+    }
+
+    #[test]
+    fn a_filesystem_that_refuses_is_asked_once_and_a_failure_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::open(root.path()).unwrap();
+        assert!(matches!(tried(&dir, None), (2, Ok(()))));
+        for refusal in [Errno::INVAL, Errno::OPNOTSUPP] {
+            assert!(matches!(tried(&dir, Some(refusal)), (1, Ok(()))), "{refusal}");
+        }
+        for failure in [Errno::IO, Errno::NOSPC] {
+            let (seen, written) = tried(&dir, Some(failure));
+            assert_eq!((seen, Errno::from_io_error(&written.unwrap_err())), (1, Some(failure)));
+        }
+    }
+}
