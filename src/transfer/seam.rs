@@ -156,13 +156,15 @@ pub struct Ready {
     pub manifest: Fetched,
     /// Whether something that it refers to is left out, with the source or on purpose.
     pub sparse: bool,
+    /// Whether [`Sink::has_manifest`] said that it is there: who never takes a manifest before what it refers to may pass it over then.
+    pub present: bool,
 }
 
 impl Ready {
     /// A manifest that may be completed.
     #[must_use]
     pub fn new(manifest: Fetched, sparse: bool) -> Self {
-        Self { manifest, sparse }
+        Self { manifest, sparse, present: false }
     }
 }
 

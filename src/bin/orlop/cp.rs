@@ -182,11 +182,13 @@ fn copy(
     let (from, to) = (source.repository(&first.from), target.repository(&first.to));
     let mut copier =
         Copier::new(&from, &to).referrers(args.recursive).sharing(args.sharing).verify(args.verify).watch(
-            |descriptor, bytes| {
-                if bytes == 0 {
+            |step| match step {
+                orlop::transfer::Step::Begin(descriptor) => {
                     progress.begin(&descriptor.digest.to_string());
+                    progress.advance(0)
                 }
-                progress.advance(bytes)
+                orlop::transfer::Step::Moved(_, bytes) => progress.advance(bytes),
+                _ => progress.advance(0),
             },
         );
     for item in items {
