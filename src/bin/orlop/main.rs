@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command};
 use args::{flag, layout_path, option, value};
 use error::Failure;
 use output::{Format, Output};
+use progress::{Asked, Mode};
 
 mod archive;
 mod args;
@@ -18,11 +19,14 @@ mod checkpoint;
 mod complete;
 mod confirm;
 mod content;
+mod copied;
 mod cp;
 mod discover;
+mod endpoint;
 mod entry_path;
 mod error;
 mod fileref;
+mod from_file;
 mod gc;
 mod generate;
 mod init;
@@ -33,6 +37,7 @@ mod loose;
 mod ls;
 mod manifest;
 mod merge;
+mod names;
 mod near;
 mod output;
 mod pack;
@@ -52,12 +57,15 @@ mod serve;
 mod session;
 mod source;
 mod tag;
+mod transfers;
 mod unpack;
 mod unpack_source;
 mod untag;
 mod usage;
 mod verify;
+mod versions;
 mod view;
+mod yaml;
 
 const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and pull them";
 
@@ -129,6 +137,13 @@ fn ungrouped() -> Command {
                 .value_parser(str::parse::<Format>),
         )
         .arg(flag("quiet", "Print digests only, and no progress").short('q').global(true))
+        .arg(
+            option("progress", "auto|bar|plain|json|none", "How to show progress on stderr")
+                .global(true)
+                .hide_default_value(true)
+                .default_value("auto")
+                .value_parser(str::parse::<Asked>),
+        )
         .arg(flag("no-tty", "Show progress in plain lines, even on a terminal").global(true))
         // As oras has them: the reference is DIR[:REF] without `oci:`, or a name in the layout that the second names.
         .arg(flag("oci-layout", "The reference is DIR[:REF]").global(true).hide(true))
@@ -194,7 +209,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return Err(Failure::usage("only ls and usage print a table, format=table")
             .with_hint("use --format text or json"));
     }
-    let output = Output::new(format, matches.get_flag("quiet"), matches.get_flag("no-tty"));
+    let quiet = matches.get_flag("quiet");
+    let asked = value(matches, "progress").unwrap_or_default();
+    let output = Output::new(format, quiet, Mode::of(asked, quiet, matches.get_flag("no-tty")));
     match verb {
         "init" => init::run(&init::Args::of(matches), &output),
         "push" => push::run(&push::Args::of(matches), &output),
@@ -202,7 +219,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "attach" => attach::run(&attach::Args::of(matches), &output),
         "discover" => discover::run(&discover::Args::of(matches), &output),
         "resolve" => resolve::run(&resolve::Args::of(matches), &output),
-        "cp" => cp::run(&cp::Args::of(matches), &output),
+        "cp" => cp::run(&cp::Args::of(matches)?, &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "untag" => untag::run(&untag::Args::of(matches), &output),
         "rm" => rm::run(&rm::Args::of(matches), &output),
