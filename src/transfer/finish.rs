@@ -1,6 +1,6 @@
 //! The end of a copy: manifests after what they refer to, then the record of what was found, tags last.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::closure::Closure;
 use super::contents::Made;
@@ -10,7 +10,7 @@ use super::run::{Node, Run, check};
 use super::seam::{Fetched, Ready};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::oci::Tag;
+use crate::oci::{Descriptor, Tag};
 
 /// Bytes and manifests that are given to the destination at once.
 const AT_ONCE_BYTES: u64 = 16 << 20;
@@ -32,6 +32,10 @@ impl Run<'_, '_> {
             && self.with.ends(error)
         {
             return Err(again(error));
+        }
+        if self.with.choice.keep_going && !self.with.choice.dry_run {
+            // A manifest that is refused must not take the contents of the others with it.
+            self.with.sink().keep()?;
         }
         let all: Vec<&Item> = good.iter().map(|(_, item)| *item).collect();
         match self.complete(&all) {
@@ -139,9 +143,7 @@ impl Run<'_, '_> {
         }
         if !self.with.choice.dry_run {
             if self.with.choice.record {
-                for item in items {
-                    ready.extend(self.record(item, items.len() == 1, &mut copied)?);
-                }
+                ready.extend(self.records(items, &mut copied)?);
             }
             for item in items {
                 tags.extend(item.tags.iter().map(|tag| (tag.clone(), item.root)));
@@ -176,26 +178,44 @@ impl Run<'_, '_> {
         Ok(Fetched::new(node.descriptor.clone(), fetched.bytes))
     }
 
-    /// The record of what was found for a root. None for one that came with an earlier group, which has its record, for one that is
+    /// The records of what was found for each root. None for one that came with an earlier group, which has its record, for one that is
     /// attached to another, and for one of many that has no tag: others may list it.
-    fn record(&self, item: &Item, alone: bool, copied: &mut Copied) -> Result<Option<Ready>> {
-        let Some(root) = self.graph.get(&item.root) else { return Ok(None) };
-        if root.subject.is_some() || item.tags.is_empty() && !alone {
-            return Ok(None);
-        }
-        let order = self.in_order([&item.root]);
-        let closure = Closure::of(self, root, &order);
-        let (manifest, contents) = closure.artifact(&root.descriptor)?;
-        for (descriptor, bytes) in &contents {
-            if !self.with.sink().has(descriptor, self.with.choice.verify)? {
-                self.with.sink().push(descriptor, &Made(bytes))?;
-                copied.bytes += descriptor.size;
+    fn records(&mut self, items: &[&Item], copied: &mut Copied) -> Result<Vec<Ready>> {
+        let (mut manifests, mut contents) = (Vec::new(), BTreeMap::new());
+        for item in items {
+            let Some(root) = self.graph.get(&item.root) else { continue };
+            if root.subject.is_some() || item.tags.is_empty() && items.len() > 1 {
+                continue;
             }
+            let order = self.in_order([&item.root]);
+            let (manifest, parts) = Closure::of(self, root, &order).artifact(&root.descriptor)?;
+            contents.extend(parts.map(|(descriptor, bytes)| (descriptor.digest, (descriptor, bytes))));
+            manifests.push(manifest);
         }
-        copied.records += 1;
-        let present = self.with.sink().has_manifest(&manifest.descriptor, self.with.choice.verify)?;
-        copied.bytes += if present { 0 } else { manifest.descriptor.size };
-        Ok(Some(Ready { present, ..Ready::new(manifest, false) }))
+        let with = &*self.with;
+        contents.retain(|digest, _| !with.known.contains(digest));
+        let contents: Vec<(Descriptor, Vec<u8>)> = contents.into_values().collect();
+        let (jobs, verify) = (with.choice.jobs, with.choice.verify);
+        let push = |(descriptor, bytes): &(Descriptor, Vec<u8>)| {
+            if with.sink().has(descriptor, verify)? {
+                return Ok(0);
+            }
+            with.sink().push(descriptor, &Made(bytes)).map(|_| descriptor.size)
+        };
+        for bytes in in_parallel(jobs, &contents, |_| true, push)? {
+            copied.bytes += bytes?;
+        }
+        let ask = |manifest: &Fetched| with.sink().has_manifest(&manifest.descriptor, verify);
+        let present = in_parallel(jobs, &manifests, |_| true, ask)?;
+        let mut ready = Vec::with_capacity(manifests.len());
+        for (manifest, present) in manifests.into_iter().zip(present) {
+            let present = present?;
+            copied.records += 1;
+            copied.bytes += if present { 0 } else { manifest.descriptor.size };
+            ready.push(Ready { present, ..Ready::new(manifest, false) });
+        }
+        self.with.known.extend(contents.iter().map(|(descriptor, _)| descriptor.digest));
+        Ok(ready)
     }
 }
 

@@ -17,3 +17,6 @@ pub use self::copy::{Absent, Copied, Copier, Item, LeftOut, Outcome, Step};
 pub use self::platforms::Platforms;
 pub use self::seam::{Arrival, Fetched, FoundBy, FoundReferrers, Incoming, Ready, Sink, Source};
 pub use self::store::RepositorySink;
+
+#[cfg(test)]
+mod tests;

@@ -231,6 +231,19 @@ impl RepositorySink {
                 return Err(error);
             }
         }
+        if upload.offset() < descriptor.size {
+            // A line that was cut looks like an end, and what came before may be right.
+            let _ = upload.save();
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "content has another size than announced, digest={}, expected={}, found={}",
+                    descriptor.digest,
+                    descriptor.size,
+                    upload.offset()
+                ),
+            ));
+        }
         match upload.finish(&Expected::from(descriptor)) {
             Ok(Pushed { .. }) if start > 0 => Ok(Arrival::Resumed(start)),
             Ok(Pushed { .. }) => Ok(Arrival::Copied),

@@ -14,8 +14,10 @@ mod args;
 mod artifact;
 mod attach;
 mod attached;
+mod backup;
 mod blob;
 mod checkpoint;
+mod closure;
 mod complete;
 mod confirm;
 mod content;
@@ -81,7 +83,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content
 
 /// The verbs by what one wants to do. One that is not listed comes last.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
+    ("Artifacts", &["push", "pull", "attach", "discover", "cp", "backup", "restore"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
@@ -157,6 +159,8 @@ fn ungrouped() -> Command {
             resolve::command(),
             tag::command(),
             cp::command(),
+            backup::backup_command(),
+            backup::restore_command(),
             untag::command(),
             rm::command(),
             inspect::command(),
@@ -220,6 +224,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "discover" => discover::run(&discover::Args::of(matches), &output),
         "resolve" => resolve::run(&resolve::Args::of(matches), &output),
         "cp" => cp::run(&cp::Args::of(matches)?, &output),
+        "backup" => backup::backup(matches, &output),
+        "restore" => backup::restore(matches, &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "untag" => untag::run(&untag::Args::of(matches), &output),
         "rm" => rm::run(&rm::Args::of(matches), &output),
