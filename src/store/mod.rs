@@ -113,6 +113,12 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A page of a listing that was made elsewhere.
+    #[must_use]
+    pub fn new(items: Vec<T>, more: bool) -> Self {
+        Self { items, more }
+    }
+
     /// Cuts what a scan collected, which went at most one item over the limit.
     fn cut(mut items: Vec<T>, limit: usize) -> Self {
         let more = items.len() > limit;

@@ -1,24 +1,29 @@
-//! Copying from one repository to another, of the same store or of two.
+//! Copying from one place to another: what belongs to an artifact, how much at a time, and what became of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use parking_lot::Mutex;
+
+use super::platforms::Platforms;
+use super::run::Run;
+use super::seam::{Sink, Source};
+use super::store::{RepositorySink, interrupted};
 use crate::blobs::Sharing;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Descriptor, Manifest, Role, Tag, media_type};
-use crate::store::{Batch, Expect, Repository, Store};
+use crate::oci::{Descriptor, RepositoryName, Role, Tag};
+use crate::store::Repository;
 
-/// Bytes of new content after which what came so far is committed, so that an interrupted copy need not begin again.
-const COMMIT_EVERY: u64 = 256 << 20;
-/// The same in contents, of which a batch can hold so many.
-const COMMIT_EVERY_CONTENTS: usize = 20_000;
+/// How many roots are dealt with together, so that small artifacts do not wait for each other.
+const GROUP: usize = 256;
 
-/// Copies artifacts from one repository to another.
+/// Copies artifacts from one place to another.
 ///
-/// What a manifest refers to is copied with it, its subject too where the source has it. Manifests and tags become visible
-/// together when everything is there (beyond 20,000 manifests in several steps, the tags with the last); content that came before an error stays, unnamed, and the next copy finds it.
-/// Everything is hashed, also what the destination has already, so that copying again heals damage.
+/// What a manifest refers to is copied with it, its subject too where the source has it. Tags move when everything is there, with the
+/// manifests where the place can do both at once; content that came before an error stays, unnamed, and the next copy finds it.
+/// Everything is hashed, also what the destination has already as far as it can be read there, so that copying again heals damage.
+/// What the destination holds in the end does not depend on how many transfers run side by side.
 ///
 /// ```
 /// # fn main() -> orlop::Result<()> {
@@ -41,20 +46,74 @@ const COMMIT_EVERY_CONTENTS: usize = 20_000;
 /// # }
 /// ```
 pub struct Copier<'a> {
-    from: &'a Repository,
-    to: &'a Repository,
-    referrers: bool,
-    sharing: Sharing,
-    verify: bool,
-    watch: Option<Watch<'a>>,
-    /// What the destination's store is known to have, whole, from the copies so far.
-    known: HashSet<Digest>,
+    pub(super) from: &'a dyn Source,
+    to: To<'a>,
+    pub(super) choice: Choice,
+    watch: Option<Mutex<Watch<'a>>>,
+    /// Content that the destination is known to have and hold, from the copies so far.
+    pub(super) known: HashSet<Digest>,
+    /// The same of manifests, with all that belongs to them.
+    pub(super) complete: HashSet<Digest>,
 }
 
-/// Told of every content that is dealt with, and of its bytes that are done; may stop the copy.
-type Watch<'a> = Box<dyn FnMut(&Descriptor, u64) -> ControlFlow<()> + 'a>;
+enum To<'a> {
+    Own(Box<RepositorySink>),
+    Lent(&'a dyn Sink),
+}
 
-/// What a copy did.
+/// What is copied, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) referrers: bool,
+    pub(super) cosign_tags: bool,
+    pub(super) platforms: Option<Platforms>,
+    pub(super) verify: bool,
+    pub(super) jobs: usize,
+    pub(super) keep_going: bool,
+    pub(super) dry_run: bool,
+    pub(super) record: bool,
+    pub(super) mount_from: Option<RepositoryName>,
+}
+
+/// Told of every step; may stop the copy.
+type Watch<'a> = Box<dyn FnMut(Step<'_>) -> ControlFlow<()> + Send + 'a>;
+
+/// What happens during a copy. Several contents may be under way at a time.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'s> {
+    /// There are so many contents more to be dealt with, of so many bytes.
+    Found {
+        /// How many.
+        contents: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A content or manifest is dealt with from now on.
+    Begin(&'s Descriptor),
+    /// So many bytes of it are done.
+    Moved(&'s Descriptor, u64),
+    /// It is dealt with.
+    End(&'s Descriptor, Outcome),
+}
+
+/// What became of one content or manifest.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It was brought to the destination, or would be.
+    Copied,
+    /// The same, behind so many bytes that an earlier run had brought.
+    Resumed(u64),
+    /// The destination had it in another repository.
+    Mounted,
+    /// It was there already and is what its digest says.
+    Present,
+    /// The source lacks it and may lack it.
+    Absent,
+}
+
+/// What a copy did, or would do.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Copied {
@@ -64,10 +123,20 @@ pub struct Copied {
     pub copied: u64,
     /// Contents that were there already and are what their digests say.
     pub present: u64,
+    /// Contents that another repository of the destination had.
+    pub mounted: u64,
+    /// How many of the copied ones went on behind what an earlier run had brought.
+    pub resumed: u64,
     /// Bytes that were brought there.
     pub bytes: u64,
+    /// Bytes that earlier runs had brought.
+    pub resumed_bytes: u64,
     /// What the source lacks and may lack, so that the copy lacks it too.
     pub absent: Vec<Absent>,
+    /// What was left out because of the platforms that were asked for.
+    pub left_out: Vec<LeftOut>,
+    /// Records of what was found, see [`Copier::record`].
+    pub records: u64,
 }
 
 /// Content that the source does not have.
@@ -82,33 +151,96 @@ pub struct Absent {
     pub role: Role,
 }
 
+/// A manifest that was left out on purpose.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeftOut {
+    /// The manifest.
+    pub digest: Digest,
+    /// The index that lists it.
+    pub index: Digest,
+    /// What it runs on, as `os/architecture/variant`.
+    pub platform: String,
+}
+
+/// One manifest to copy with everything that belongs to it, and the tags that name it at the destination.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Item {
+    /// The manifest.
+    pub root: Digest,
+    /// Its tags at the destination.
+    pub tags: Vec<Tag>,
+}
+
+impl Item {
+    /// A manifest and its tags.
+    #[must_use]
+    pub fn new(root: Digest, tags: Vec<Tag>) -> Self {
+        Self { root, tags }
+    }
+}
+
 impl<'a> Copier<'a> {
     /// Copies from one repository to another: of two stores or of one.
     #[must_use]
-    pub fn new(from: &'a Repository, to: &'a Repository) -> Self {
-        Self {
-            from,
-            to,
+    pub fn new(from: &'a Repository, to: &Repository) -> Self {
+        Self::to(from, To::Own(Box::new(RepositorySink::new(to))))
+    }
+
+    /// Copies from any place to any other.
+    #[must_use]
+    pub fn between(from: &'a dyn Source, to: &'a dyn Sink) -> Self {
+        Self::to(from, To::Lent(to))
+    }
+
+    fn to(from: &'a dyn Source, to: To<'a>) -> Self {
+        let choice = Choice {
             referrers: false,
-            sharing: Sharing::default(),
+            cosign_tags: false,
+            platforms: None,
             verify: true,
-            watch: None,
-            known: HashSet::new(),
-        }
+            jobs: 4,
+            keep_going: false,
+            dry_run: false,
+            record: false,
+            mount_from: None,
+        };
+        Self { from, to, choice, watch: None, known: HashSet::new(), complete: HashSet::new() }
     }
 
     /// Whether what refers to a manifest goes with it: signatures, SBOMs and what refers to those, also of the manifests that an
     /// index lists. Not by default.
     #[must_use]
     pub fn referrers(mut self, referrers: bool) -> Self {
-        self.referrers = referrers;
+        self.choice.referrers = referrers;
         self
     }
 
-    /// Whether content shares its blocks with the source where it can. [`Sharing::Link`] by default.
+    /// Whether the tags `sha256-<hex>.sig`, `.att` and `.sbom`, by which cosign attaches to a manifest, go with it under the same names.
+    /// Not by default: a registry is asked three times more for each manifest.
+    #[must_use]
+    pub fn cosign_tags(mut self, cosign_tags: bool) -> Self {
+        self.choice.cosign_tags = cosign_tags;
+        self
+    }
+
+    /// Copies of an index only what runs on one of these platforms, and what is for none. The index itself stays as it is, and lacks the
+    /// others at the destination: that is [told](Copied::left_out). Manifests that are no index are copied whatever they run on.
+    #[must_use]
+    pub fn platforms(mut self, platforms: Platforms) -> Self {
+        self.choice.platforms = Some(platforms);
+        self
+    }
+
+    /// Whether content shares its blocks with the source where it can. [`Sharing::Link`] by default. A sink that was given has a choice
+    /// of its own.
     #[must_use]
     pub fn sharing(mut self, sharing: Sharing) -> Self {
-        self.sharing = sharing;
+        self.to = match self.to {
+            To::Own(sink) => To::Own(Box::new(sink.sharing(sharing))),
+            lent @ To::Lent(_) => lent,
+        };
         self
     }
 
@@ -116,15 +248,50 @@ impl<'a> Copier<'a> {
     /// without, only its size is compared.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
-        self.verify = verify;
+        self.choice.verify = verify;
         self
     }
 
-    /// Has `watch` told of each content before it is dealt with, and of how many bytes of it are done while it is copied. If it
-    /// breaks, the copy ends with `Interrupted`.
+    /// How many transfers run side by side, each on a thread of its own; 4 by default.
     #[must_use]
-    pub fn watch(mut self, watch: impl FnMut(&Descriptor, u64) -> ControlFlow<()> + 'a) -> Self {
-        self.watch = Some(Box::new(watch));
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.choice.jobs = jobs.max(1);
+        self
+    }
+
+    /// Whether a failure of one item leaves the others to be copied. Not by default.
+    #[must_use]
+    pub fn keep_going(mut self, keep_going: bool) -> Self {
+        self.choice.keep_going = keep_going;
+        self
+    }
+
+    /// Whether only to find out what would be copied. Nothing at the destination changes then.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.choice.dry_run = dry_run;
+        self
+    }
+
+    /// Whether each root gets a [`Closure`](super::Closure) attached to it at the destination: a record of what was found at the source,
+    /// how, and what was left out on purpose. Not by default.
+    #[must_use]
+    pub fn record(mut self, record: bool) -> Self {
+        self.choice.record = record;
+        self
+    }
+
+    /// The repository that is copied from, if it is one of the place that is copied to: content is then mounted where that can be.
+    #[must_use]
+    pub fn mount_from(mut self, repository: RepositoryName) -> Self {
+        self.choice.mount_from = Some(repository);
+        self
+    }
+
+    /// Has `watch` told of each step, by whatever thread, one at a time. If it breaks, the copy ends with `Interrupted`.
+    #[must_use]
+    pub fn watch(mut self, watch: impl FnMut(Step<'_>) -> ControlFlow<()> + Send + 'a) -> Self {
+        self.watch = Some(Mutex::new(Box::new(watch)));
         self
     }
 
@@ -133,294 +300,99 @@ impl<'a> Copier<'a> {
     /// # Errors
     ///
     /// `NotFound` when the source lacks the manifest, or content that it may not lack: only manifests that an index lists,
-    /// subjects, content with `urls` and content that is not for distribution may be absent. `Mismatch` when the source is damaged,
-    /// `Interrupted`, and as [`Batch::commit`](crate::Batch::commit). The tags have not moved then.
+    /// subjects, content with `urls` and content that is not for distribution may be absent; also when an index has nothing for the
+    /// platforms that were asked for. `Mismatch` when the source is damaged,
+    /// `Interrupted`, and as the places. The tags have not moved then.
     pub fn copy(&mut self, root: &Digest, tags: &[Tag]) -> Result<Copied> {
-        let mut run = Run::new(self);
-        run.manifests(root)?;
-        run.finish(root, tags)
+        let (copied, failed) = self.copy_all(&[Item::new(*root, tags.to_vec())])?;
+        match failed.into_iter().next() {
+            None => Ok(copied),
+            Some((_, error)) => Err(error),
+        }
+    }
+
+    /// Copies many manifests with everything that belongs to them. Answers what that did, and which items failed and why, by their
+    /// places in `items`: none unless told to [keep going](Copier::keep_going).
+    ///
+    /// # Errors
+    ///
+    /// As [`Copier::copy`]: of the first item that fails, or of the destination if that takes nothing more. Items before it may be
+    /// complete then.
+    pub fn copy_all(&mut self, items: &[Item]) -> Result<(Copied, Vec<(usize, Error)>)> {
+        let (mut copied, mut failed) = (Copied::default(), Vec::new());
+        for (index, group) in items.chunks(GROUP).enumerate() {
+            let errors = match Run::new(self, &mut copied).copy(group) {
+                Ok(errors) => errors,
+                Err(error) => {
+                    if !self.choice.dry_run {
+                        // Why the copy failed is what matters; what could not be kept is copied again.
+                        let _ = self.sink().keep();
+                    }
+                    return Err(error);
+                }
+            };
+            failed.extend(errors.into_iter().map(|(at, error)| (index * GROUP + at, error)));
+        }
+        Ok((copied, failed))
+    }
+
+    pub(super) fn sink(&self) -> &dyn Sink {
+        match &self.to {
+            To::Own(sink) => &**sink,
+            To::Lent(sink) => *sink,
+        }
+    }
+
+    pub(super) fn tell(&self, step: Step<'_>) -> Result<()> {
+        if self.moved(step).is_break() { Err(interrupted()) } else { Ok(()) }
+    }
+
+    pub(super) fn moved(&self, step: Step<'_>) -> ControlFlow<()> {
+        self.watch.as_ref().map_or(ControlFlow::Continue(()), |watch| (watch.lock())(step))
+    }
+
+    /// Whether a failure ends everything, and not only the item that it befell.
+    pub(super) fn ends(&self, error: &Error) -> bool {
+        !self.choice.keep_going
+            || matches!(
+                error.kind(),
+                ErrorKind::Interrupted
+                    | ErrorKind::NoSpace
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::ReadOnly
+                    | ErrorKind::Poisoned
+                    | ErrorKind::Indeterminate
+            )
     }
 }
 
 impl std::fmt::Debug for Copier<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copier")
-            .field("from", self.from.name())
-            .field("to", self.to.name())
-            .field("referrers", &self.referrers)
-            .field("sharing", &self.sharing)
-            .field("verify", &self.verify)
+            .field("from", &self.from.place())
+            .field("to", &self.sink().place())
+            .field("choice", &self.choice)
             .finish_non_exhaustive()
     }
 }
 
-/// One copy.
-struct Run<'r, 'a> {
-    with: &'r mut Copier<'a>,
-    store: Store,
-    batch: Batch,
-    /// Content, and manifests as such: one may be both.
-    seen: HashSet<(Digest, bool)>,
-    pending: u64,
-    pending_contents: usize,
-    /// Manifests that are read and wait for what they refer to.
-    read: BTreeMap<Digest, (String, Manifest, u64)>,
-    /// Manifests of which all that they refer to is there, in order. They are pushed last, together.
-    ready: Vec<Digest>,
-    /// Manifests that refer to something that the source may lack, and does.
-    sparse: HashSet<Digest>,
-    copied: Copied,
-}
-
-/// What is to be done next.
-enum Step {
-    /// Reads a manifest and goes on with what it refers to.
-    Enter { descriptor: Box<Descriptor>, parent: Option<(Digest, Role)> },
-    /// Everything that it refers to is there.
-    Leave { digest: Digest },
-}
-
-impl<'r, 'a> Run<'r, 'a> {
-    fn new(with: &'r mut Copier<'a>) -> Self {
-        let store = with.to.store().clone();
-        let batch = store.batch();
-        Self {
-            with,
-            store,
-            batch,
-            seen: HashSet::new(),
-            pending: 0,
-            pending_contents: 0,
-            read: BTreeMap::new(),
-            ready: Vec::new(),
-            sparse: HashSet::new(),
-            copied: Copied::default(),
-        }
-    }
-
-    /// Without recursion: a hostile layout could nest referrers without end.
-    fn manifests(&mut self, root: &Digest) -> Result<()> {
-        let root = Box::new(Descriptor::new("", *root, 0));
-        let mut steps = vec![Step::Enter { descriptor: root, parent: None }];
-        while let Some(step) = steps.pop() {
-            match step {
-                Step::Enter { descriptor, parent } => self.enter(&descriptor, parent, &mut steps)?,
-                Step::Leave { digest } => self.leave(&digest, &mut steps)?,
+impl Copied {
+    /// Counts one content.
+    pub(super) fn count(&mut self, outcome: Outcome, size: u64) {
+        match outcome {
+            Outcome::Copied => {
+                self.copied += 1;
+                self.bytes += size;
             }
-        }
-        Ok(())
-    }
-
-    fn enter(
-        &mut self,
-        descriptor: &Descriptor,
-        parent: Option<(Digest, Role)>,
-        steps: &mut Vec<Step>,
-    ) -> Result<()> {
-        let digest = descriptor.digest;
-        if self.seen.contains(&(digest, true)) {
-            return Ok(());
-        }
-        let Some(stored) = self.with.from.manifest(&digest)? else {
-            let Some((manifest, role)) = parent else {
-                return Err(Error::not_found(format!(
-                    "the source does not hold the manifest, repository={}, digest={digest}",
-                    self.with.from.name()
-                )));
-            };
-            // What an index lists may be no manifest at all.
-            if role == Role::Manifest && self.with.from.stat(&digest)?.is_some() {
-                return self.blob(descriptor, &manifest, role);
+            Outcome::Resumed(before) => {
+                self.copied += 1;
+                self.resumed += 1;
+                self.bytes += size.saturating_sub(before);
+                self.resumed_bytes += before;
             }
-            self.absent(digest, manifest, role);
-            return Ok(());
-        };
-        self.seen.insert((digest, true));
-        let manifest = stored.parse()?;
-        let children = manifest.successors().iter();
-        steps.push(Step::Leave { digest });
-        for child in children.filter(|child| child.role == Role::Manifest) {
-            let (descriptor, parent) = (Box::new(child.descriptor.clone()), Some((digest, child.role)));
-            steps.push(Step::Enter { descriptor, parent });
+            Outcome::Mounted => self.mounted += 1,
+            Outcome::Present => self.present += 1,
+            Outcome::Absent => {}
         }
-        if let Some(subject) = manifest.subject() {
-            let parent = Some((digest, Role::Subject));
-            steps.push(Step::Enter { descriptor: Box::new(subject.clone()), parent });
-        }
-        let size = stored.content.len() as u64;
-        self.read.insert(digest, (stored.descriptor.media_type, manifest, size));
-        Ok(())
-    }
-
-    fn leave(&mut self, digest: &Digest, steps: &mut Vec<Step>) -> Result<()> {
-        let Some((media_type, manifest, size)) = self.read.remove(digest) else { return Ok(()) };
-        for child in manifest.successors().iter().filter(|child| child.role != Role::Manifest) {
-            self.blob(&child.descriptor, digest, child.role)?;
-        }
-        self.step(&Descriptor::new(media_type, *digest, size))?;
-        self.copied.manifests += 1;
-        // One that is there may have come without what it refers to, and is pushed again all the same.
-        if self.is_present(digest, size)? && self.with.to.manifest(digest)?.is_some() {
-            self.copied.present += 1;
-        } else {
-            self.copied.copied += 1;
-            self.copied.bytes += size;
-        }
-        self.ready.push(*digest);
-        if self.with.referrers {
-            for descriptor in self.with.from.referrers(digest).all()? {
-                let descriptor = Box::new(descriptor);
-                steps.push(Step::Enter { descriptor, parent: Some((*digest, Role::Subject)) });
-            }
-        }
-        Ok(())
-    }
-
-    fn absent(&mut self, digest: Digest, manifest: Digest, role: Role) {
-        self.copied.absent.push(Absent { digest, manifest, role });
-        if role != Role::Subject {
-            self.sparse.insert(manifest);
-        }
-    }
-
-    fn push_manifest(&mut self, digest: &Digest) -> Result<()> {
-        let stored = self.with.from.manifest(digest)?.ok_or_else(|| {
-            Error::not_found(format!("the source has lost the manifest while it was copied, digest={digest}"))
-        })?;
-        let media_type = stored.descriptor.media_type;
-        let (to, bytes, algorithm) = (self.with.to, stored.content.into_bytes(), digest.algorithm());
-        let found = if self.sparse.contains(digest) {
-            self.batch.push_sparse_manifest(to, &media_type, bytes, algorithm)?
-        } else {
-            self.batch.push_manifest_as(to, &media_type, bytes, algorithm)?
-        };
-        if found != *digest {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("manifest is not what its digest says, expected={digest}, found={found}"),
-            ));
-        }
-        Ok(())
-    }
-
-    fn blob(&mut self, descriptor: &Descriptor, parent: &Digest, role: Role) -> Result<()> {
-        let digest = descriptor.digest;
-        if !self.seen.insert((digest, false)) {
-            return Ok(());
-        }
-        self.step(descriptor)?;
-        let Some(reader) = self.with.from.reader(&digest)? else {
-            let may_lack = role == Role::Manifest
-                || media_type::is_non_distributable(&descriptor.media_type)
-                || !descriptor.urls.is_empty();
-            if may_lack {
-                self.absent(digest, *parent, role);
-                return Ok(());
-            }
-            return Err(Error::not_found(format!(
-                "the source lacks content that a manifest refers to, repository={}, digest={digest}, manifest={parent}",
-                self.with.from.name()
-            )));
-        };
-        if reader.len() != descriptor.size {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!(
-                    "content has another size than its descriptor says, digest={digest}, expected={}, found={}",
-                    descriptor.size,
-                    reader.len()
-                ),
-            ));
-        }
-        if self.is_present(&digest, reader.len())? && self.hold(&digest)? {
-            self.copied.present += 1;
-            return Ok(());
-        }
-        let (sharing, watch) = (self.with.sharing, &mut self.with.watch);
-        let content = self.store.ingest_from_observed(&reader, sharing, &mut |done| match watch {
-            Some(watch) => watch(descriptor, done),
-            None => ControlFlow::Continue(()),
-        })?;
-        self.batch.push(self.with.to, content)?;
-        self.copied.copied += 1;
-        self.copied.bytes += reader.len();
-        self.pending += reader.len();
-        self.pending_contents += 1;
-        if self.pending >= COMMIT_EVERY || self.pending_contents >= COMMIT_EVERY_CONTENTS {
-            self.commit()?;
-        }
-        Ok(())
-    }
-
-    /// Whether the destination's store has the content, whoever holds it, and it is what its digest says.
-    fn is_present(&mut self, digest: &Digest, size: u64) -> Result<bool> {
-        if self.with.known.contains(digest) {
-            return Ok(true);
-        }
-        let unscoped = self.store.unscoped();
-        if unscoped.stat(digest)?.is_none_or(|stat| stat.size != size) {
-            return Ok(false);
-        }
-        let found = if self.with.verify {
-            unscoped.verify(digest)
-        } else {
-            unscoped.reader(digest).map(|found| found.is_some())
-        };
-        match found {
-            // Damaged: it is copied anew.
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
-            Ok(true) => {
-                self.with.known.insert(*digest);
-                Ok(true)
-            }
-            other => other,
-        }
-    }
-
-    /// Lets the repository hold what its store has; false when no repository holds it any more.
-    fn hold(&mut self, digest: &Digest) -> Result<bool> {
-        if self.with.to.stat(digest)?.is_some() {
-            return Ok(true);
-        }
-        match self.store.unscoped().holders(digest)?.first() {
-            Some(holder) => {
-                self.batch.mount(self.with.to, &self.store.repository(holder), digest)?;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    fn step(&mut self, descriptor: &Descriptor) -> Result<()> {
-        match self.with.watch.as_mut().map(|watch| watch(descriptor, 0)) {
-            Some(ControlFlow::Break(())) => {
-                Err(Error::new(ErrorKind::Interrupted, "the copy was stopped by its caller"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Keeps what came so far.
-    fn commit(&mut self) -> Result<()> {
-        let batch = std::mem::replace(&mut self.batch, self.store.batch());
-        let committed = batch.commit()?;
-        self.with.known.extend(committed.pushed.iter().map(|pushed| pushed.digest));
-        (self.pending, self.pending_contents) = (0, 0);
-        Ok(())
-    }
-
-    /// Manifests and tags, as few commits as a batch can be large.
-    fn finish(mut self, root: &Digest, tags: &[Tag]) -> Result<Copied> {
-        for (index, digest) in std::mem::take(&mut self.ready).iter().enumerate() {
-            if index > 0 && index % COMMIT_EVERY_CONTENTS == 0 {
-                self.commit()?;
-            }
-            self.push_manifest(digest)?;
-        }
-        for tag in tags {
-            self.batch.tag(self.with.to, tag, *root, Expect::Any);
-        }
-        self.commit()?;
-        Ok(self.copied)
     }
 }

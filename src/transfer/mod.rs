@@ -1,7 +1,22 @@
 //! Moving artifacts with everything that belongs to them from one place to another.
 
+mod closure;
+mod contents;
 mod copy;
+mod finish;
+mod parallel;
+mod platforms;
+mod run;
 mod seam;
+mod store;
 
-pub use self::copy::{Absent, Copied, Copier};
+pub use self::closure::{
+    Closure, ClosureAbsent, ClosureAttached, ClosureFinding, ClosureLeftOut, ClosureManifest, ClosureReport,
+};
+pub use self::copy::{Absent, Copied, Copier, Item, LeftOut, Outcome, Step};
+pub use self::platforms::Platforms;
 pub use self::seam::{Arrival, Fetched, FoundBy, FoundReferrers, Incoming, Ready, Sink, Source};
+pub use self::store::RepositorySink;
+
+#[cfg(test)]
+mod tests;

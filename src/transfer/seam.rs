@@ -104,6 +104,16 @@ pub trait Source: Send + Sync {
     /// As the place. A place that cannot say is an error and not an empty list.
     fn referrers(&self, subject: &Digest) -> Result<FoundReferrers>;
 
+    /// Manifests in the order of their digests, tagged or not, after `last`, at most `limit`. None where the place cannot list what has no
+    /// tag.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn manifests(&self, _last: Option<&Digest>, _limit: usize) -> Result<Option<Page<Descriptor>>> {
+        Ok(None)
+    }
+
     /// Content as a file of this machine, so that a sink can share its blocks. None where there is none.
     ///
     /// # Errors
@@ -115,23 +125,27 @@ pub trait Source: Send + Sync {
 }
 
 /// Content on its way into a [`Sink`], which may begin to read it in the middle, and again.
-pub trait Incoming {
-    /// The bytes from `offset` on.
+///
+/// Nothing of it needs to be had alone, so that one can tell how far it is while it is read.
+pub trait Incoming: Sync {
+    /// The bytes from `offset` on; exactly those that are left of the content's size, or the read fails. What was done before counts
+    /// as `offset` then.
     ///
     /// # Errors
     ///
     /// As the source; `NotFound` when it lacks the content.
-    fn open(&mut self, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
+    fn open(&self, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
 
     /// The content as a file of this machine, if it is one.
     ///
     /// # Errors
     ///
     /// As the source.
-    fn local(&mut self) -> Result<Option<BlobReader>>;
+    fn local(&self) -> Result<Option<BlobReader>>;
 
-    /// Told of how many bytes more are done; if it breaks, the sink ends with `Interrupted`.
-    fn advance(&mut self, bytes: u64) -> ControlFlow<()>;
+    /// Told that so many bytes of the content are done in all; if it breaks, the sink keeps what it can resume and ends with
+    /// `Interrupted`.
+    fn advance(&self, done: u64) -> ControlFlow<()>;
 }
 
 /// A manifest of which everything that is not absent on purpose has come.
@@ -142,13 +156,15 @@ pub struct Ready {
     pub manifest: Fetched,
     /// Whether something that it refers to is left out, with the source or on purpose.
     pub sparse: bool,
+    /// Whether [`Sink::has_manifest`] said that it is there: who never takes a manifest before what it refers to may pass it over then.
+    pub present: bool,
 }
 
 impl Ready {
     /// A manifest that may be completed.
     #[must_use]
     pub fn new(manifest: Fetched, sparse: bool) -> Self {
-        Self { manifest, sparse }
+        Self { manifest, sparse, present: false }
     }
 }
 
@@ -167,13 +183,20 @@ pub trait Sink: Send + Sync {
     /// What messages call the place.
     fn place(&self) -> String;
 
-    /// Whether content is there and held by this repository, or is so from now on. With `verify` a place that can read what it has hashes it; damaged
+    /// Whether content is there and held by this repository, or is so from the next [`Sink::complete`] or [`Sink::keep`] on. With `verify` a place that can read what it has hashes it; damaged
     /// content is not there.
     ///
     /// # Errors
     ///
     /// As the place.
     fn has(&self, descriptor: &Descriptor, verify: bool) -> Result<bool>;
+
+    /// Whether a manifest is there and held by this repository as one. It may lack what it refers to.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn has_manifest(&self, descriptor: &Descriptor, verify: bool) -> Result<bool>;
 
     /// Takes content from another repository of the same place without moving bytes; false where that cannot be.
     ///
@@ -187,13 +210,23 @@ pub trait Sink: Send + Sync {
     /// # Errors
     ///
     /// `Mismatch`, `Interrupted`; as the place and as the source.
-    fn push(&self, descriptor: &Descriptor, content: &mut dyn Incoming) -> Result<Arrival>;
+    fn push(&self, descriptor: &Descriptor, content: &dyn Incoming) -> Result<Arrival>;
 
-    /// Takes manifests in, in this order (what is referred to comes first), and then lets tags name manifests that are there; where the
-    /// place can, all at once.
+    /// Takes manifests in, in this order (what is referred to comes first), and then lets tags name manifests that are there, of this
+    /// call or of one before; where the place can, all at once. No call of [`Sink::push`] is under way.
     ///
     /// # Errors
     ///
     /// As the place.
     fn complete(&self, manifests: Vec<Ready>, tags: &[(Tag, Digest)]) -> Result<()>;
+
+    /// Keeps what came so far for the next run to find, when this one ends before its manifests are there. Nothing where that is so
+    /// anyway.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn keep(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -8,6 +8,7 @@
 mod artifacts;
 mod completions;
 mod concurrency;
+mod copying;
 mod cp;
 mod directories;
 mod flags;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use orlop::oci::Role;
-use orlop::transfer::Copier;
+use orlop::transfer::{Copier, Step};
 use orlop::{Algorithm, ErrorKind, Options, Repository, Sharing};
 
 use crate::support::*;
@@ -217,8 +217,8 @@ fn a_copy_can_be_watched_and_stopped() {
     let (list, _) = family(&from);
     let mut seen = Vec::new();
     Copier::new(&from, &repo(&target, "all"))
-        .watch(|descriptor, bytes| {
-            if bytes == 0 {
+        .watch(|step| {
+            if let Step::Begin(descriptor) = step {
                 seen.push(descriptor.digest);
             }
             ControlFlow::Continue(())
@@ -229,8 +229,8 @@ fn a_copy_can_be_watched_and_stopped() {
     for stop in 0..seen.len() {
         let mut count = 0;
         let result = Copier::new(&from, &to)
-            .watch(|_, bytes| {
-                count += usize::from(bytes == 0);
+            .watch(|step| {
+                count += usize::from(matches!(step, Step::Begin(_)));
                 if count > stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .copy(&list.digest(), &[tag("v1")]);

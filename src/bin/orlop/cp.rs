@@ -1,59 +1,80 @@
 //! `orlop cp`
 
-use clap::{Arg, ArgMatches, Command};
-use orlop::oci::{LayoutName, RepositoryName, Role, Tag};
-use orlop::transfer::{Copied, Copier};
-use orlop::{Digest, ErrorKind, Repository, Sharing, Store};
-use serde::Serialize;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use orlop::transfer::{Copier, Item, Platforms};
+use orlop::{ErrorKind, Sharing};
 
-use crate::args::{flag, in_layout, layout_path, target, value, verb};
+use crate::args::{flag, in_layout, layout_path, option, value, values, verb};
+use crate::copied::{Failed, Report, print};
+use crate::endpoint::{Goal, Origin, Selected, Selection};
 use crate::error::{Exit, Failure};
+use crate::from_file::{self, Tags};
 use crate::interrupt;
-use crate::output::{self, Output, plain};
-use crate::progress::Progress;
+use crate::names::{Move, Naming, settle};
+use crate::output::{Output, plain};
+use crate::platform::Wanted;
 use crate::reference::{Selector, Target, repository_and_tags};
-use crate::session::{self, WriteArgs};
-use crate::view::all_repositories;
-
-/// How many rows are asked for at once.
-const PAGE: usize = 1000;
+use crate::session::WriteArgs;
+use crate::transfers::Transfers;
 
 /// The arguments.
 #[derive(Debug)]
 pub(crate) struct Args {
-    from: String,
-    to: String,
-    recursive: bool,
-    sharing: Sharing,
-    verify: bool,
-    write: WriteArgs,
+    pub(crate) from: Vec<String>,
+    pub(crate) from_file: Option<String>,
+    pub(crate) to: String,
+    pub(crate) naming: Naming,
+    pub(crate) choice: Choice,
+    pub(crate) write: WriteArgs,
+}
+
+/// What is copied along, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) recursive: bool,
+    pub(crate) cosign_tags: bool,
+    pub(crate) platforms: Vec<Wanted>,
+    pub(crate) jobs: usize,
+    pub(crate) keep_going: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) record: bool,
+    pub(crate) sharing: Sharing,
+    pub(crate) verify: bool,
 }
 
 pub(crate) fn command() -> Command {
     verb(
         "cp",
-        "Copy artifacts from one layout to another",
+        "Copy artifacts from one place to another",
         "Everything that a manifest refers to goes with it, its subject too; with -r also what is attached to it, and to the \
-         manifests that an index lists, and what is attached to that. Tags move when everything is there. Content is shared with the source by \
+         manifests that an index lists, and what is attached to that, and a record of what was found, for `verify --closure`. Tags \
+         move when everything is there. Content is shared with the source by \
          reflink or hard link where both are on one filesystem. Without a name in the destination, the names of the source are \
-         kept; without a name in the source, everything is copied.",
+         kept, as REPOSITORY:TAG; without a name in the source, everything is copied. A copy that was interrupted is gone on with by the \
+         same command.",
         "orlop cp -r oci:app:v1 oci:/media/stick/mirror --plain",
     )
     .visible_alias("copy")
-    .arg(target("oci:DIR[:REF]", "What to copy"))
-    .arg(Arg::new("to").value_name("oci:DIR[:[REPOSITORY:]TAG[,TAG...]]").help("Where to").required(true))
+    .arg(
+        Arg::new("places")
+            .value_names(["SOURCE", "DESTINATION"])
+            .help("What to copy, and last where to: oci:DIR[:REF], to oci:DIR[:[REPOSITORY:]TAG[,TAG...]]")
+            .num_args(1..)
+            .required(true),
+    )
     .args(declare())
+    .args(Choice::declare())
+    .args(Naming::declare())
     .args(WriteArgs::declare())
 }
 
-fn declare() -> [Arg; 7] {
+fn declare() -> [Arg; 5] {
     [
-        flag("recursive", "Copy what is attached as well: signatures, SBOMs and the like").short('r'),
-        flag(
-            "no-link",
-            "Share nothing with the source by hard links: damage to one is no damage to the other",
+        option(
+            "from-file",
+            "FILE",
+            "Copy what this list names: a reference a line, or images as `skopeo sync` has them in YAML; - is standard input",
         ),
-        flag("no-verify", "Do not hash what the destination has already; only sizes are compared"),
         flag("from-oci-layout", "The source is DIR[:REF]").hide(true),
         flag("to-oci-layout", "The destination is DIR[:REF]").hide(true),
         layout_path("from-oci-layout-path", "The source is a name in this layout").hide(true),
@@ -61,256 +82,317 @@ fn declare() -> [Arg; 7] {
     ]
 }
 
-impl Args {
+impl Choice {
+    pub(crate) fn declare() -> [Arg; 9] {
+        [
+            flag("recursive", "Copy what is attached as well: signatures, SBOMs and the like").short('r'),
+            flag(
+                "cosign-tags",
+                "Copy what cosign attaches by tags as well: sha256-DIGEST.sig, .att and .sbom",
+            ),
+            option(
+                "platform",
+                "OS[/ARCH[/VARIANT]],...",
+                "Copy of an index only what runs on these platforms",
+            )
+            .value_parser(str::parse::<Wanted>)
+            .value_delimiter(',')
+            .action(ArgAction::Append),
+            option("jobs", "N", "How many transfers run side by side")
+                .short('j')
+                .visible_alias("concurrency")
+                .default_value("4")
+                .value_parser(value_parser!(u8).range(1..=64)),
+            flag("keep-going", "Copy what can be copied when something fails; exits with 8 then"),
+            flag("dry-run", "Only say what would be copied, and how many bytes"),
+            flag("no-record", "Do not attach a record of what was found at the source"),
+            flag(
+                "no-link",
+                "Share nothing with the source by hard links: damage to one is no damage to the other",
+            ),
+            flag("no-verify", "Do not hash what the destination has already; only sizes are compared"),
+        ]
+    }
+
     pub(crate) fn of(matches: &ArgMatches) -> Self {
-        let place = |name: &str, flags: [&str; 2]| {
-            let text: String = value(matches, name).unwrap_or_default();
-            match value::<String>(matches, flags[1]) {
-                Some(layout) => in_layout(&layout, &text),
-                None if matches.get_flag(flags[0]) && !text.starts_with("oci:") => format!("oci:{text}"),
-                None => text,
-            }
-        };
+        let platforms: Vec<Wanted> = matches.get_many("platform").into_iter().flatten().cloned().collect();
+        let recursive = matches.get_flag("recursive");
         Self {
-            from: place("target", ["from-oci-layout", "from-oci-layout-path"]),
-            to: place("to", ["to-oci-layout", "to-oci-layout-path"]),
-            recursive: matches.get_flag("recursive"),
+            recursive,
+            cosign_tags: matches.get_flag("cosign-tags"),
+            record: !matches.get_flag("no-record") && (recursive || !platforms.is_empty()),
+            platforms,
+            jobs: usize::from(value::<u8>(matches, "jobs").unwrap_or(4)),
+            keep_going: matches.get_flag("keep-going"),
+            dry_run: matches.get_flag("dry-run"),
             sharing: if matches.get_flag("no-link") { Sharing::Reflink } else { Sharing::Link },
             verify: !matches.get_flag("no-verify"),
-            write: WriteArgs::of(matches),
         }
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    reference: String,
-    digests: Vec<Digest>,
-    tags: Vec<String>,
-    manifests: u64,
-    copied: u64,
-    present: u64,
-    bytes: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    absent: Vec<Missing>,
+impl Args {
+    pub(crate) fn of(matches: &ArgMatches) -> Result<Self, Failure> {
+        let mut places = values(matches, "places");
+        let to = places.pop().unwrap_or_default();
+        let place = |text: String, flags: [&str; 2]| match value::<String>(matches, flags[1]) {
+            Some(layout) => in_layout(&layout, &text),
+            None if matches.get_flag(flags[0]) && !text.starts_with("oci:") => format!("oci:{text}"),
+            None => text,
+        };
+        let from_file: Option<String> = value(matches, "from-file");
+        if places.is_empty() && from_file.is_none() {
+            return Err(Failure::usage(format!("no destination was given, source={}", plain(&to)))
+                .with_hint("the last argument is where to copy, as `orlop cp oci:a:v1 oci:b`"));
+        }
+        let from = ["from-oci-layout", "from-oci-layout-path"];
+        Ok(Self {
+            from: places.into_iter().map(|text| place(text, from)).collect(),
+            from_file,
+            to: place(to, ["to-oci-layout", "to-oci-layout-path"]),
+            naming: Naming::of(matches)?,
+            choice: Choice::of(matches),
+            write: WriteArgs::of(matches),
+        })
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Missing {
-    digest: Digest,
-    manifest: Digest,
-    role: String,
-}
-
-/// One manifest, with the tags that it gets in a repository of the destination.
-struct Item {
-    from: RepositoryName,
-    digest: Digest,
-    to: RepositoryName,
-    tags: Vec<Tag>,
+/// What is to be done, decided before anything is transferred.
+struct Plan {
+    origins: Vec<Origin>,
+    moves: Vec<Move>,
+    /// Whole layouts, whose other names are told of in the end.
+    whole: Vec<usize>,
+    failed: Vec<Failed>,
+    /// The sources as the user named them.
+    shown: String,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let (from, to): (Target, Target) = (args.from.parse()?, to_target(&args.to)?);
-    let source = session::read(&from, output)?;
-    let items = items(&source, &from, &to)?;
-    let writer = args.write.create(&to, output)?;
-    let mut report = Report {
-        reference: to.shown(),
-        digests: Vec::new(),
-        tags: Vec::new(),
-        manifests: 0,
-        copied: 0,
-        present: 0,
-        bytes: 0,
-        absent: Vec::new(),
-    };
+    let to: Target = crate::reference::new_directory(&args.to)?;
+    let plan = Plan::make(args, &to, output)?;
+    let goal =
+        if args.choice.dry_run { Goal::look(&to, output)? } else { Goal::open(&to, &args.write, output)? };
+    let mut report = Report::new(&to, args.choice.dry_run);
+    let Plan { origins, moves, whole, failed, shown } = plan;
+    report.failed = failed;
+    let mut transfers = Transfers::new(output.progress());
     let mut outcome = Ok(());
+    for group in moves
+        .chunk_by(|one, other| (one.source, &one.from, &one.to) == (other.source, &other.from, &other.to))
     {
-        let mut progress = Progress::new(output.progress(), "Copying", None);
-        for group in items.chunk_by(|one, other| (&one.from, &one.to) == (&other.from, &other.to)) {
-            outcome = copy(args, &source, &writer.store, group, &mut progress, |item, copied| {
-                report.add(item, &to, copied)
-            });
-            if outcome.is_err() {
-                break;
-            }
+        outcome = copy(&args.choice, &origins, &goal, group, &mut transfers, &mut report, &to);
+        if outcome.is_err() {
+            break;
         }
     }
+    report.seconds = transfers.elapsed().as_secs_f64();
+    drop(transfers);
     // What came before a failure is complete for other tools too.
-    let closed = writer.close();
+    let closed = goal.close();
     outcome?;
     closed?;
-    print(&report, &from, output)?;
-    let left =
-        if from.selector == Selector::Layout { source.unscoped().foreign_names()? } else { Vec::new() };
-    match left.first() {
+    print(&report, &shown, output)?;
+    left(&origins, &whole, &to)?;
+    match report.failed.first() {
         None => Ok(()),
-        Some((name, _)) => Err(Failure::new(
+        Some(first) => Err(Failure::new(
             Exit::Partial,
             format!(
-                "names that are no [REPOSITORY:]TAG were not carried, names={}, first={}",
-                left.len(),
-                plain(name)
+                "some of it was not copied, failed={}, first={}: {}",
+                report.failed.len(),
+                plain(&first.reference),
+                plain(&first.error)
             ),
         )
-        .with_hint(format!(
-            "copy them one by one under other names: `orlop cp {}:NAME {}:TAG`",
-            from.layout(),
-            to.layout()
-        ))),
+        .with_hint("the same command copies what is missing; what is there already is not copied again")),
     }
 }
 
-/// The destination need not exist yet.
-fn to_target(text: &str) -> Result<Target, Failure> {
-    crate::reference::new_directory(text)
-}
-
-/// Copies items between the same two repositories; each content is looked at once.
-fn copy(
-    args: &Args,
-    source: &Store,
-    target: &Store,
-    items: &[Item],
-    progress: &mut Progress,
-    mut done: impl FnMut(&Item, Copied),
-) -> Result<(), Failure> {
-    let Some(first) = items.first() else { return Ok(()) };
-    let (from, to) = (source.repository(&first.from), target.repository(&first.to));
-    let mut copier =
-        Copier::new(&from, &to).referrers(args.recursive).sharing(args.sharing).verify(args.verify).watch(
-            |descriptor, bytes| {
-                if bytes == 0 {
-                    progress.begin(&descriptor.digest.to_string());
-                }
-                progress.advance(bytes)
-            },
-        );
-    for item in items {
-        let copied = copier.copy(&item.digest, &item.tags).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Failure::new(Exit::Incomplete, error.to_string())
-                .with_hint("no tag of it has moved; take what is missing from where the source came from"),
-            ErrorKind::Interrupted => {
-                interrupt::failure("its tags have not moved; the next copy goes on with what came")
-            }
-            _ => error.into(),
-        })?;
-        done(item, copied);
+/// Names that could not be carried.
+fn left(origins: &[Origin], whole: &[usize], to: &Target) -> Result<(), Failure> {
+    for origin in whole.iter().filter_map(|index| origins.get(*index)) {
+        if let (count, Some(first)) = origin.foreign_names()? {
+            return Err(Failure::new(
+                Exit::Partial,
+                format!(
+                    "names that are no [REPOSITORY:]TAG were not carried, names={count}, first={}",
+                    plain(&first)
+                ),
+            )
+            .with_hint(format!(
+                "copy them one by one under other names: `orlop cp {}:NAME {}:TAG`",
+                origin.shown(),
+                to.layout()
+            )));
+        }
     }
     Ok(())
 }
 
-/// What is to be copied, and what it is called at the destination.
-fn items(source: &Store, from: &Target, to: &Target) -> Result<Vec<Item>, Failure> {
-    if from.selector == Selector::Layout {
-        return match to.selector {
-            Selector::Layout => everything(source),
-            _ => Err(Failure::usage(format!(
-                "a whole layout cannot be copied to one name, source={}, destination={}",
-                from.shown(),
-                to.shown()
-            ))
-            .with_hint(format!(
-                "name what to copy, as {}:TAG, or leave out the name of the destination",
-                from.layout()
-            ))),
-        };
+/// Copies between the same two repositories; each content is looked at once.
+fn copy(
+    choice: &Choice,
+    origins: &[Origin],
+    goal: &Goal,
+    group: &[Move],
+    transfers: &mut Transfers,
+    report: &mut Report,
+    to: &Target,
+) -> Result<(), Failure> {
+    let Some((first, origin)) = group.first().and_then(|one| Some((one, origins.get(one.source)?))) else {
+        return Ok(());
+    };
+    let (from, sink) = (origin.source(&first.from), goal.sink(&first.to, choice.sharing));
+    let mut copier = Copier::between(&*from, &*sink)
+        .referrers(choice.recursive)
+        .cosign_tags(choice.cosign_tags)
+        .verify(choice.verify)
+        .jobs(choice.jobs)
+        .keep_going(choice.keep_going)
+        .dry_run(choice.dry_run)
+        .record(choice.record)
+        .watch(|step| transfers.step(step));
+    if !choice.platforms.is_empty() {
+        let platforms = choice.platforms.iter().map(Wanted::platform).cloned().collect();
+        copier = copier.platforms(Platforms::new(platforms));
     }
-    let found = from.find(source)?;
-    let digest = found.descriptor.digest;
-    let (name, _) = found.into_parts();
-    let (to, tags) = match (&to.selector, &from.selector) {
-        (Selector::Layout, Selector::Name(text)) => match LayoutName::parse(text) {
-            LayoutName::Tag(repository, tag) => (repository, vec![tag]),
-            LayoutName::Foreign(_) => {
+    let items: Vec<Item> = group.iter().map(|one| Item::new(one.root, one.tags.clone())).collect();
+    let (copied, failed) = copier.copy_all(&items).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::new(Exit::Incomplete, error.to_string())
+            .with_hint("no tag of it has moved; take what is missing from where the source came from"),
+        ErrorKind::Interrupted => {
+            interrupt::failure("its tags have not moved; the next copy goes on with what came")
+        }
+        _ => error.into(),
+    })?;
+    report.add(copied);
+    let mut failed = failed.into_iter().peekable();
+    for (index, one) in group.iter().enumerate() {
+        match failed.next_if(|(at, _)| *at == index) {
+            Some((_, error)) => report
+                .failed
+                .push(Failed { reference: one.shown.clone(), error: Failure::from(error).chain() }),
+            None => report.done(one, to),
+        }
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// What is to be copied, and what it is called at the destination.
+    fn make(args: &Args, to: &Target, output: &Output) -> Result<Self, Failure> {
+        let mut wanted: Vec<(String, Tags)> =
+            args.from.iter().map(|from| (from.clone(), Tags::Named)).collect();
+        if let Some(path) = &args.from_file {
+            wanted.extend(from_file::read(path)?.into_iter().map(|one| (one.reference, one.tags)));
+        }
+        let is_alone = args.from.len() == 1 && args.from_file.is_none();
+        let shown = match args.from.as_slice() {
+            [one] if is_alone => one.parse::<Target>()?.shown(),
+            _ => format!("{} sources", wanted.len()),
+        };
+        let mut plan =
+            Self { origins: Vec::new(), moves: Vec::new(), whole: Vec::new(), failed: Vec::new(), shown };
+        for (reference, tags) in wanted {
+            match plan.add(args, &reference, &tags, to, is_alone, output) {
+                Err(failure) if args.choice.keep_going && failure.exit() != Exit::Usage => {
+                    plan.failed.push(Failed { reference, error: failure.chain() });
+                }
+                result => result?,
+            }
+        }
+        plan.moves = settle(std::mem::take(&mut plan.moves))?;
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        args: &Args,
+        reference: &str,
+        tags: &Tags,
+        to: &Target,
+        is_alone: bool,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let from: Target = reference.parse()?;
+        let source = match self.origins.iter().position(|origin| origin.is_of(&from)) {
+            Some(index) => index,
+            None => {
+                self.origins.push(Origin::open(&from, output)?);
+                self.origins.len() - 1
+            }
+        };
+        let Some(origin) = self.origins.get(source) else { return Ok(()) };
+        let is_whole = from.selector == Selector::Layout && matches!(tags, Tags::Named);
+        if is_whole {
+            self.whole.push(source);
+        }
+        let one = |selected: Selected, to, tags| Move {
+            source,
+            from: selected.repository,
+            root: selected.root,
+            to,
+            tags,
+            shown: selected.shown,
+        };
+        let keep = |selected: Selected| -> Result<Move, Failure> {
+            let (to, tags) = (args.naming.apply(&selected.named)?, selected.tags.clone());
+            Ok(one(selected, to, tags))
+        };
+        match (origin.select(&from, tags)?, &to.selector) {
+            (
+                Selection::One(selected) | Selection::Foreign(selected),
+                Selector::Name(_) | Selector::Digest(..) | Selector::Prefix(..),
+            ) if is_alone => {
+                if !args.naming.is_plain() {
+                    return Err(Failure::usage(format!(
+                        "the destination has a name, reference={}",
+                        to.shown()
+                    ))
+                    .with_hint("leave out --map, --prefix and --tag-only, or the name"));
+                }
+                let (to, tags) = repository_and_tags(to)?;
+                self.moves.push(one(selected, to, tags));
+            }
+            (Selection::One(selected), Selector::Layout) => self.moves.push(keep(selected)?),
+            (Selection::Many(many), Selector::Layout) => {
+                for selected in many {
+                    self.moves.push(keep(selected)?);
+                }
+            }
+            (Selection::Foreign(_), Selector::Layout) => {
                 return Err(Failure::usage(format!(
                     "the name in the source is no [REPOSITORY:]TAG, reference={}",
                     from.shown()
                 ))
                 .with_hint(format!("say what it is called in the destination, as {}:TAG", to.layout())));
             }
-        },
-        (Selector::Layout, _) => (name.clone(), Vec::new()),
-        _ => repository_and_tags(to)?,
+            (selection, _) => return Err(no_one_name(&selection, &from, to, is_whole)),
+        }
+        Ok(())
+    }
+}
+
+/// Several things cannot have one name.
+fn no_one_name(selection: &Selection, from: &Target, to: &Target, is_whole: bool) -> Failure {
+    let what = match selection {
+        _ if is_whole => "a whole layout",
+        Selection::Many(_) => "a repository, or several tags,",
+        _ => "more than one source",
     };
-    Ok(vec![Item { from: name, digest, to, tags }])
-}
-
-/// Every manifest of every repository.
-fn everything(source: &Store) -> Result<Vec<Item>, Failure> {
-    let mut items = Vec::new();
-    for name in all_repositories(source)? {
-        manifests(&source.repository(&name), &mut items)?;
-    }
-    Ok(items)
-}
-
-fn manifests(repository: &Repository, items: &mut Vec<Item>) -> Result<(), Failure> {
-    let mut after = None;
-    loop {
-        let page = repository.manifests(after.as_ref(), PAGE)?;
-        for descriptor in &page.items {
-            let digest = descriptor.digest;
-            let (from, to) = (repository.name().clone(), repository.name().clone());
-            items.push(Item { from, digest, to, tags: repository.tags_of(&digest)? });
-        }
-        after = page.items.last().map(|descriptor| descriptor.digest);
-        if !page.more {
-            return Ok(());
-        }
-    }
-}
-
-impl Report {
-    fn add(&mut self, item: &Item, to: &Target, copied: Copied) {
-        self.digests.push(item.digest);
-        self.tags.extend(item.tags.iter().map(|tag| to.by_tag(&item.to, tag)));
-        self.manifests += copied.manifests;
-        self.copied += copied.copied;
-        self.present += copied.present;
-        self.bytes += copied.bytes;
-        self.absent.extend(copied.absent.iter().filter(|absent| absent.role != Role::Subject).map(
-            |absent| Missing {
-                digest: absent.digest,
-                manifest: absent.manifest,
-                role: role_name(absent.role).into(),
-            },
-        ));
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Config => "config",
-        Role::Layer => "layer",
-        Role::Blob => "blob",
-        Role::Manifest => "manifest",
-        Role::Subject => "subject",
-        _ => "other",
-    }
-}
-
-fn print(report: &Report, from: &Target, output: &Output) -> Result<(), Failure> {
-    if !report.absent.is_empty() {
-        output.note(format!(
-            "the source lacks some of what it refers to, and so does the copy, absent={}",
-            report.absent.len()
-        ));
-    }
-    output.summary(format!(
-        "{} copied, {}; {} there already",
-        report.copied,
-        output::size(report.bytes),
-        report.present
+    let failure = Failure::usage(format!(
+        "{what} cannot be copied to one name, source={}, destination={}",
+        from.shown(),
+        to.shown()
     ));
-    output.result(&report.digests, report, || {
-        let mut text = format!("Copied {} => {}\n", plain(&from.shown()), plain(&report.reference));
-        if let [digest] = report.digests.as_slice() {
-            text.push_str(&format!("Digest: {digest}\n"));
-        }
-        text
-    })
+    if is_whole {
+        failure.with_hint(format!(
+            "name what to copy, as {}:TAG, or leave out the name of the destination",
+            from.layout()
+        ))
+    } else {
+        failure
+            .with_hint(format!("copy to {}: names are kept, and changed by --map and --prefix", to.layout()))
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{ArgMatches, Command, value_parser};
 use orlop::oci::{Descriptor, Platform, Role};
+use orlop::transfer::Closure;
 use orlop::{Digest, Referrers, Repository, Store};
 use serde::Serialize;
 
@@ -150,6 +151,11 @@ impl Walk<'_> {
             node.manifests = self.manifests(&descriptor.digest, depth)?;
         }
         for referrer in self.query(&descriptor.digest).all()? {
+            // What a copy leaves for `verify --closure` is shown to who asks for it.
+            let is_record = referrer.artifact_type.as_deref() == Some(Closure::ARTIFACT_TYPE);
+            if is_record && self.artifact_type.is_none() {
+                continue;
+            }
             if self.seen.insert(referrer.digest) {
                 node.referrers.push(self.node(&referrer, depth - 1)?);
             }

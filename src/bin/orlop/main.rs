@@ -7,22 +7,28 @@ use clap::{ArgMatches, Command};
 use args::{flag, layout_path, option, value};
 use error::Failure;
 use output::{Format, Output};
+use progress::{Asked, Mode};
 
 mod archive;
 mod args;
 mod artifact;
 mod attach;
 mod attached;
+mod backup;
 mod blob;
 mod checkpoint;
+mod closure;
 mod complete;
 mod confirm;
 mod content;
+mod copied;
 mod cp;
 mod discover;
+mod endpoint;
 mod entry_path;
 mod error;
 mod fileref;
+mod from_file;
 mod gc;
 mod generate;
 mod init;
@@ -33,6 +39,7 @@ mod loose;
 mod ls;
 mod manifest;
 mod merge;
+mod names;
 mod near;
 mod output;
 mod pack;
@@ -52,12 +59,15 @@ mod serve;
 mod session;
 mod source;
 mod tag;
+mod transfers;
 mod unpack;
 mod unpack_source;
 mod untag;
 mod usage;
 mod verify;
+mod versions;
 mod view;
+mod yaml;
 
 const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and pull them";
 
@@ -73,7 +83,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content
 
 /// The verbs by what one wants to do. One that is not listed comes last.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
+    ("Artifacts", &["push", "pull", "attach", "discover", "cp", "backup", "restore"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
@@ -129,6 +139,13 @@ fn ungrouped() -> Command {
                 .value_parser(str::parse::<Format>),
         )
         .arg(flag("quiet", "Print digests only, and no progress").short('q').global(true))
+        .arg(
+            option("progress", "auto|bar|plain|json|none", "How to show progress on stderr")
+                .global(true)
+                .hide_default_value(true)
+                .default_value("auto")
+                .value_parser(str::parse::<Asked>),
+        )
         .arg(flag("no-tty", "Show progress in plain lines, even on a terminal").global(true))
         // As oras has them: the reference is DIR[:REF] without `oci:`, or a name in the layout that the second names.
         .arg(flag("oci-layout", "The reference is DIR[:REF]").global(true).hide(true))
@@ -142,6 +159,8 @@ fn ungrouped() -> Command {
             resolve::command(),
             tag::command(),
             cp::command(),
+            backup::backup_command(),
+            backup::restore_command(),
             untag::command(),
             rm::command(),
             inspect::command(),
@@ -194,7 +213,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return Err(Failure::usage("only ls and usage print a table, format=table")
             .with_hint("use --format text or json"));
     }
-    let output = Output::new(format, matches.get_flag("quiet"), matches.get_flag("no-tty"));
+    let quiet = matches.get_flag("quiet");
+    let asked = value(matches, "progress").unwrap_or_default();
+    let output = Output::new(format, quiet, Mode::of(asked, quiet, matches.get_flag("no-tty")));
     match verb {
         "init" => init::run(&init::Args::of(matches), &output),
         "push" => push::run(&push::Args::of(matches), &output),
@@ -202,7 +223,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "attach" => attach::run(&attach::Args::of(matches), &output),
         "discover" => discover::run(&discover::Args::of(matches), &output),
         "resolve" => resolve::run(&resolve::Args::of(matches), &output),
-        "cp" => cp::run(&cp::Args::of(matches), &output),
+        "cp" => cp::run(&cp::Args::of(matches)?, &output),
+        "backup" => backup::backup(matches, &output),
+        "restore" => backup::restore(matches, &output),
         "tag" => tag::run(&tag::Args::of(matches), &output),
         "untag" => untag::run(&untag::Args::of(matches), &output),
         "rm" => rm::run(&rm::Args::of(matches), &output),

@@ -50,9 +50,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Without a terminal, or with `no_tty`, progress is plain lines.
-    pub(crate) fn new(format: Format, quiet: bool, no_tty: bool) -> Self {
-        Self { format, quiet, progress: Mode::of(quiet, no_tty) }
+    pub(crate) fn new(format: Format, quiet: bool, progress: Mode) -> Self {
+        Self { format, quiet, progress }
     }
 
     /// How progress is shown.

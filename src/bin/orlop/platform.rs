@@ -63,6 +63,11 @@ fn machine() -> &'static str {
 }
 
 impl Wanted {
+    /// The platform.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.0
+    }
+
     fn fits(&self, found: &Platform) -> bool {
         let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         // Attestations stand in an index as manifests for an unknown platform. They are no image of it.

@@ -1,13 +1,15 @@
 //! Progress of long work on stderr, and the place where such work is stopped.
 //!
 //! On a terminal one line that is redrawn and goes away at the end, from the first second on; elsewhere a line now and
-//! then. Nothing with `--quiet`.
+//! then, or JSON if `--progress` says so. Nothing with `--quiet`.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::interrupt;
 use crate::output::{self, plain, size};
@@ -16,6 +18,7 @@ use crate::output::{self, plain, size};
 const PATIENCE: Duration = Duration::from_secs(1);
 const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN: Duration = Duration::from_secs(10);
+const JSON: Duration = Duration::from_secs(1);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,18 +28,63 @@ pub(crate) enum Mode {
     Plain,
     /// One line that is redrawn.
     Terminal,
+    /// A line of JSON a second.
+    Json,
 }
 
 impl Mode {
-    /// The mode that fits stderr and what the user said.
-    pub(crate) fn of(quiet: bool, no_tty: bool) -> Self {
+    /// The mode that was asked for, or that fits stderr.
+    pub(crate) fn of(asked: Asked, quiet: bool, no_tty: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        match () {
-            () if quiet => Self::Silent,
-            () if no_tty || is_dumb || !std::io::stderr().is_terminal() => Self::Plain,
-            () => Self::Terminal,
+        match asked {
+            Asked::Json => Self::Json,
+            Asked::None => Self::Silent,
+            _ if quiet => Self::Silent,
+            Asked::Plain => Self::Plain,
+            Asked::Bar => Self::Terminal,
+            Asked::Auto if no_tty || is_dumb || !std::io::stderr().is_terminal() => Self::Plain,
+            Asked::Auto => Self::Terminal,
         }
     }
+}
+
+/// What `--progress` asks for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Asked {
+    #[default]
+    Auto,
+    Bar,
+    Plain,
+    Json,
+    None,
+}
+
+impl FromStr for Asked {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "bar" => Ok(Self::Bar),
+            "plain" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            "none" => Ok(Self::None),
+            _ => Err("use auto, bar, plain, json or none"),
+        }
+    }
+}
+
+/// A line for programs.
+#[derive(Serialize)]
+struct Event<'e> {
+    event: &'static str,
+    action: &'static str,
+    unit: &'static str,
+    done: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    name: &'e str,
+    seconds: f64,
 }
 
 /// How far one command is. Dropped, its line is gone.
@@ -106,6 +154,10 @@ impl Progress {
             return;
         }
         self.shown = Some(now);
+        if self.mode == Mode::Json {
+            output::stderr(&format!("{}\n", self.json(now - self.started)));
+            return;
+        }
         let line = self.line(now - self.started);
         if self.mode == Mode::Plain {
             output::stderr(&format!("{line}\n"));
@@ -118,6 +170,19 @@ impl Progress {
         });
         bar.set_message(line);
         bar.tick();
+    }
+
+    fn json(&self, elapsed: Duration) -> String {
+        let event = Event {
+            event: "progress",
+            action: self.action,
+            unit: if self.counted { "contents" } else { "bytes" },
+            done: self.done.saturating_add(self.current),
+            total: self.total,
+            name: &self.name,
+            seconds: elapsed.as_secs_f64(),
+        };
+        serde_json::to_string(&event).unwrap_or_default()
     }
 
     fn line(&self, elapsed: Duration) -> String {
@@ -139,10 +204,11 @@ impl Drop for Progress {
 }
 
 /// Whether something is to be shown, after that much work and that long after the last time.
-fn is_due(mode: Mode, elapsed: Duration, since: Option<Duration>) -> bool {
+pub(crate) fn is_due(mode: Mode, elapsed: Duration, since: Option<Duration>) -> bool {
     match mode {
         Mode::Silent => false,
         Mode::Plain => since.unwrap_or(elapsed) >= PLAIN,
+        Mode::Json => since.unwrap_or(elapsed) >= JSON,
         Mode::Terminal => elapsed >= PATIENCE && since.is_none_or(|since| since >= REDRAW),
     }
 }

@@ -9,7 +9,8 @@ use orlop::oci::{RepositoryName, Role};
 use orlop::{Digest, Finding, Report, Store, VerifyReport};
 use serde::Serialize;
 
-use crate::args::{bytes, flag, option, target, target_of, value, verb};
+use crate::args::{bytes, flag, option, target, target_of, value, values, verb};
+use crate::closure;
 use crate::error::{Exit, Failure};
 use crate::interrupt;
 use crate::output::{self, Output, plain};
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     target: String,
     read_data: bool,
     index: bool,
+    closure: bool,
+    require: Vec<String>,
     quarantine: bool,
     threads: usize,
     rate: Option<u64>,
@@ -39,16 +42,26 @@ pub(crate) fn command() -> Command {
         "Check that a layout holds what it says",
         "Every content has its file, of its size; with --read-data every byte is hashed, with --index the metadata are compared \
          with the manifests and the files. Works on any layout, writes nothing and waits for nobody, unless --quarantine is given. \
-         Exits with 5 if anything is damaged, with 4 if something is only missing.",
+         With --closure it is looked whether everything is here that belonged to what was copied where that came from: what a copy left out on \
+         purpose is told from what was lost. \
+         Exits with 5 if anything is damaged, with 4 if something is only missing, with 9 if nothing proves that nothing is.",
         "orlop verify oci:app --read-data",
     )
-    .arg(target("oci:DIR", "The layout"))
+    .arg(target("oci:DIR", "The layout; with --closure also oci:DIR:REF"))
     .args(declare())
     .arg(WriteArgs::lock_timeout())
 }
 
-fn declare() -> [Arg; 6] {
+fn declare() -> [Arg; 8] {
     [
+        flag(
+            "closure",
+            "Compare with the records that `orlop cp -r` left: is a signature or an SBOM missing",
+        )
+        .conflicts_with_all(["index", "quarantine", "state"]),
+        option("require", "TYPE", "With --closure, fail unless this is attached to each; may be repeated")
+            .requires("closure")
+            .action(clap::ArgAction::Append),
         flag("read-data", "Read every content and hash it"),
         flag("index", "Compare the metadata with themselves, the manifests, the files and index.json"),
         flag(
@@ -70,6 +83,8 @@ impl Args {
             target: target_of(matches),
             read_data: matches.get_flag("read-data"),
             index: matches.get_flag("index"),
+            closure: matches.get_flag("closure"),
+            require: values(matches, "require"),
             quarantine: matches.get_flag("quarantine"),
             threads: threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
             rate: value(matches, "limit-rate"),
@@ -107,6 +122,10 @@ struct Row {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let target: Target = args.target.parse()?;
+    if args.closure {
+        interrupt::defer();
+        return closure::run(&target, args.read_data, &args.require, output);
+    }
     target.whole()?;
     let after = args.state.as_deref().map(|path| read_state(path, &target)).transpose()?.flatten();
     if let Some(digest) = after {

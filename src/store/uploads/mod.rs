@@ -21,7 +21,7 @@ use super::locks::Need;
 use super::repositories::stored_name;
 use super::{Core, Page, Repository, Store, until};
 use crate::blobs::Hashes;
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::UploadRecord;
 use crate::oci::RepositoryName;
@@ -168,6 +168,30 @@ impl Repository {
     /// the limit of the store; `NotFound` for a lease that is not there; `Unsupported` in a plain layout, which keeps nothing of ours; `NoSpace` when there is no room
     /// for the size, `QuotaExceeded` when a quota has none; `ReadOnly`, `Poisoned`, `Indeterminate`, `Io`.
     pub fn start_upload(&self, options: &UploadOptions) -> Result<Upload> {
+        self.store().core().check_uploads()?;
+        self.start(UploadId(id::draw(id::WHAT)?), options)
+    }
+
+    /// Goes on with the session that an earlier call of this began for the same content, whichever process that was, or starts one
+    /// as [`Repository::start_upload`] does.
+    ///
+    /// Its id follows from the repository and the digest: whoever knows both knows it too. What comes of it is checked when it is
+    /// finished, like any other: if that fails, cancel it and begin again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::start_upload`] and [`Repository::upload`].
+    pub fn upload_of(&self, digest: &Digest, options: &UploadOptions) -> Result<Upload> {
+        let id = UploadId::of(self.name(), digest);
+        if let Some(upload) = self.upload(&id)? {
+            return Ok(upload);
+        }
+        // One that has expired would be in the way.
+        self.store().core().expire_uploads()?;
+        self.start(id, options)
+    }
+
+    fn start(&self, id: UploadId, options: &UploadOptions) -> Result<Upload> {
         let core = self.store().core();
         core.check_uploads()?;
         if let (Some(size), Some(limit)) = (options.size, core.options.limits.max_content_size)
@@ -181,7 +205,6 @@ impl Repository {
             core.check_room_for_file(size)?;
         }
         check_lease(core, options.lease)?;
-        let id = UploadId(id::draw(id::WHAT)?);
         let algorithms =
             if options.algorithms.is_empty() { &[Algorithm::Sha256][..] } else { &options.algorithms };
         let hashes = Hashes::new(algorithms.iter().copied());
