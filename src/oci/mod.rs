@@ -6,7 +6,7 @@
 
 mod annotations;
 pub mod attached;
-mod base64;
+pub(crate) mod base64;
 mod descriptor;
 pub(crate) mod json;
 pub mod layout;
@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod names;
 mod pattern;
 mod reference;
+mod remote;
 
 pub use annotations::Annotations;
 pub use descriptor::{Descriptor, Platform};
@@ -23,3 +24,4 @@ pub use manifest::{MAX_MANIFEST_SIZE, MAX_SUCCESSORS, Manifest, Role, Successor}
 pub use media_type::ManifestKind;
 pub use pattern::TagPattern;
 pub use reference::{Reference, RepositoryName, Tag};
+pub use remote::{RegistryName, RemoteName};
