@@ -18,6 +18,8 @@ mod reference;
 mod remote;
 
 pub use annotations::Annotations;
+#[cfg(feature = "client")]
+pub(crate) use descriptor::Object;
 pub use descriptor::{Descriptor, Platform};
 pub use layout::{IndexEntry, IndexWriter, LayoutName, Membership, read_index};
 pub use manifest::{MAX_MANIFEST_SIZE, MAX_SUCCESSORS, Manifest, Role, Successor};

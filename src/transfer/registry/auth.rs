@@ -49,7 +49,7 @@ impl Auth {
     pub(super) fn header(&self, host: &Host, scopes: &[String]) -> Result<Option<HeaderValue>> {
         let scheme = self.scheme.lock().clone();
         match scheme {
-            Some(Challenge::Bearer(bearer)) => self.token(host, &bearer, scopes, None).map(Some),
+            Some(Challenge::Bearer(bearer)) => self.token(host, &bearer, scopes, false, None).map(Some),
             Some(Challenge::Basic) => Ok(self.credential(host)?.as_ref().and_then(basic)),
             None => match self.credential(host)? {
                 Some(Credential::RegistryToken(token)) => bearer_of(&token).map(Some),
@@ -78,7 +78,7 @@ impl Auth {
             && !matches!(self.credential(host)?, Some(Credential::RegistryToken(_)))
         {
             *self.scheme.lock() = Some(Challenge::Bearer(bearer.clone()));
-            return self.token(host, bearer, scopes, used);
+            return self.token(host, bearer, scopes, true, used);
         }
         let credential = self.credential(host)?;
         let Some(value) = credential.as_ref().and_then(basic) else {
@@ -98,12 +98,13 @@ impl Auth {
         Ok(value)
     }
 
-    /// A token for `scopes` that is good, and is not the one that was `refused`.
+    /// A token for `scopes` that is good, and is not the one that was `refused`. `asked`: the registry has just said what it wants.
     fn token(
         &self,
         host: &Host,
         bearer: &Bearer,
         scopes: &[String],
+        asked: bool,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue> {
         let slot = Arc::clone(self.tokens.lock().entry(scopes.to_vec()).or_default());
@@ -114,7 +115,7 @@ impl Auth {
         {
             return Ok(token.header.clone());
         }
-        if refused.is_some() {
+        if asked {
             for scope in bearer.scope.iter().flat_map(|scope| scope.split_ascii_whitespace()) {
                 let scope = scope.to_owned();
                 let all = scopes.len() + slot.more.len();

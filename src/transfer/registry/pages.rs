@@ -14,7 +14,7 @@ use super::link;
 use super::session::{Request, Session};
 use crate::digest::excerpt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{RepositoryName, Tag};
+use crate::oci::{Object, RepositoryName, Tag};
 
 /// How many pages of one list are read, how large one may be, and how many names a list may have.
 pub(super) const MAX_PAGES: u64 = 100_000;
@@ -39,7 +39,7 @@ struct Repositories {
 /// All tags of a repository, in the order of their bytes.
 pub(super) fn tags(session: &Session, path: &str, scopes: &[String]) -> Result<Vec<Tag>> {
     const WHAT: &str = "cannot list the tags";
-    let read = |bytes: &[u8]| serde_json::from_slice::<Tags>(bytes).map(|page| page.tags);
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|Object::<Tags>(page)| page.tags);
     let first = session.url(path, PAGE)?;
     // A repository that nothing was pushed to is as none.
     Ok(names(session, first, scopes, WHAT, &read)?.unwrap_or_default())
@@ -49,7 +49,8 @@ pub(super) fn tags(session: &Session, path: &str, scopes: &[String]) -> Result<V
 pub(super) fn repositories(session: &Session) -> Result<Vec<RepositoryName>> {
     const WHAT: &str = "cannot list the repositories";
     let scopes = ["registry:catalog:*".to_owned()];
-    let read = |bytes: &[u8]| serde_json::from_slice::<Repositories>(bytes).map(|page| page.repositories);
+    let read =
+        |bytes: &[u8]| serde_json::from_slice(bytes).map(|Object::<Repositories>(page)| page.repositories);
     let first = session.url("v2/_catalog", PAGE)?;
     names(session, first, &scopes, WHAT, &read)?.ok_or_else(|| {
         let place = &session.place;

@@ -12,7 +12,7 @@ use super::session::Request;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::media_type::{self, essence};
-use crate::oci::{Descriptor, MAX_MANIFEST_SIZE};
+use crate::oci::{Descriptor, MAX_MANIFEST_SIZE, Object};
 use crate::transfer::{FoundBy, FoundReferrers};
 
 pub(super) const WHAT: &str = "cannot list the referrers";
@@ -33,7 +33,7 @@ pub(super) struct List {
 impl List {
     /// Reads a list; None for a document that is something else.
     pub(super) fn read(bytes: &[u8]) -> Option<Vec<Descriptor>> {
-        let list: Self = serde_json::from_slice(bytes).ok()?;
+        let Object(list) = serde_json::from_slice::<Object<Self>>(bytes).ok()?;
         let is_index = list.media_type.is_none_or(|name| essence(&name) == media_type::IMAGE_INDEX);
         list.manifests.filter(|_| is_index)
     }

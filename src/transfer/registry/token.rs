@@ -14,7 +14,8 @@ use super::credential::Credential;
 use super::host::{Host, text};
 use super::refusal::About;
 use super::retry::{Attempts, is_passing, retry_after};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Object;
 use crate::sys;
 
 /// The largest answer that is read, in bytes.
@@ -91,8 +92,8 @@ pub(super) fn fetch(
 /// Token services have several ways to say that they do not know somebody.
 fn refused(failure: Error, status: StatusCode) -> Error {
     match status.as_u16() {
-        400 | 401 => failure.with_kind(crate::error::ErrorKind::Unauthorized),
-        404 => failure.with_kind(crate::error::ErrorKind::Unavailable),
+        400 | 401 => failure.with_kind(ErrorKind::Unauthorized),
+        404 => failure.with_kind(ErrorKind::Unavailable),
         _ => failure,
     }
 }
@@ -161,7 +162,7 @@ fn parse(response: &mut dyn Read, sent: Instant) -> Option<Token> {
 
 /// Reads what a token service answers.
 pub(super) fn read(bytes: &[u8], sent: Instant) -> Option<Token> {
-    let answer: Answer = serde_json::from_slice(bytes).ok()?;
+    let Object(answer) = serde_json::from_slice::<Object<Answer>>(bytes).ok()?;
     let given = |token: Option<String>| token.filter(|token| !token.is_empty());
     let token = given(answer.token).or_else(|| given(answer.access_token))?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
 use std::thread;
+
+use parking_lot::Mutex;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -53,6 +56,10 @@ pub(crate) fn reply(status: u16) -> Reply {
 }
 
 impl Reply {
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Self {
         // What a test says of the length counts.
         self.length &= !name.eq_ignore_ascii_case("content-length");
@@ -88,7 +95,9 @@ impl Faulty {
         let (log, handler): (_, Arc<Handler>) = (Arc::clone(&asked), Arc::new(handler));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), log, handler) = (stream, Arc::clone(&log), Arc::clone(&handler)) else { return };
+                let (Ok(stream), log, handler) = (stream, Arc::clone(&log), Arc::clone(&handler)) else {
+                    return;
+                };
                 thread::spawn(move || serve(&stream, &log, &*handler));
             }
         });
@@ -96,7 +105,7 @@ impl Faulty {
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -112,7 +121,7 @@ impl Faulty {
 fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
     let Some(asked) = read(stream) else { return };
     let before = {
-        let mut log = log.lock().unwrap();
+        let mut log = log.lock();
         log.push(asked.clone());
         log.len() - 1
     };

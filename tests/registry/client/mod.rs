@@ -3,7 +3,6 @@
 mod auth;
 mod broken;
 mod faulty;
-mod files;
 mod ours;
 mod pushes;
 mod referring;
@@ -36,11 +35,13 @@ pub(crate) fn registry(port: u16) -> RegistryName {
 }
 
 /// The waits that were asked for.
-pub(crate) fn recorded(options: RegistryOptions) -> (RegistryOptions, Arc<std::sync::Mutex<Vec<Duration>>>) {
-    let waits = Arc::<std::sync::Mutex<Vec<Duration>>>::default();
+pub(crate) fn recorded(
+    options: RegistryOptions,
+) -> (RegistryOptions, Arc<parking_lot::Mutex<Vec<Duration>>>) {
+    let waits = Arc::<parking_lot::Mutex<Vec<Duration>>>::default();
     let seen = Arc::clone(&waits);
     let options = options.sleep(move |wait| {
-        seen.lock().unwrap().push(wait);
+        seen.lock().push(wait);
         ControlFlow::Continue(())
     });
     (options, waits)
