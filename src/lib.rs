@@ -9,6 +9,8 @@
 extern crate self as orlop;
 
 mod blobs;
+#[cfg(feature = "dedup")]
+pub mod dedup;
 pub mod digest;
 mod error;
 mod metadata;

@@ -31,7 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Floors that use the public API alone, by its names in the crate root: what an embedding program could use as well.
-const PUBLIC_ONLY: &[&str] = &["server"];
+const PUBLIC_ONLY: &[&str] = &["dedup", "server"];
 
 /// Modules of the crate root that are public.
 const PUBLIC: &[&str] = &["digest", "oci", "transfer"];

@@ -1,0 +1,238 @@
+//! Images out of stores, layouts and whatever else artifacts can be copied from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use std::sync::Arc;
+
+use super::corpus::{Contents, Corpus};
+use crate::oci::{Descriptor, Manifest, ManifestKind, RepositoryName, Role, Tag};
+use crate::transfer::Source;
+use crate::{Digest, Repository, Result, Store};
+
+/// How many rows are asked for at once.
+const PAGE: usize = 1000;
+/// How deep indexes within each other are followed.
+const MAX_DEPTH: usize = 8;
+
+struct InRepository(Repository);
+
+impl Contents for InRepository {
+    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>> {
+        let reader = self.0.reader(&descriptor.digest)?;
+        Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read + Send>))
+    }
+}
+
+struct InSource(Arc<dyn Source>);
+
+impl Contents for InSource {
+    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>> {
+        self.0.content(descriptor, 0)
+    }
+}
+
+/// A manifest that was found, by how.
+struct Named {
+    name: String,
+    descriptor: Descriptor,
+    indexes: Vec<Descriptor>,
+}
+
+impl Corpus {
+    /// Adds every image of every repository of a store or layout, tagged ones first, in the order of names. `name` is what they are called
+    /// in front of their repository and tag. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As reads of the store. Manifests that are missing or cannot be read are findings of the measurement.
+    pub fn add_store(&mut self, name: &str, store: &Store) -> Result<()> {
+        self.add_repository(name, &store.default_repository())?;
+        let mut after: Option<RepositoryName> = None;
+        loop {
+            let page = store.repositories(after.as_ref(), PAGE)?;
+            for repository in page.items.iter().filter(|repository| !repository.is_unnamed()) {
+                self.add_repository(&format!("{name}:{repository}"), &store.repository(repository))?;
+            }
+            after = page.items.last().cloned();
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds every image of a repository, as [`Corpus::add_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Corpus::add_store`].
+    pub fn add_repository(&mut self, name: &str, repository: &Repository) -> Result<()> {
+        let mut tags: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = repository.tags(after.as_deref(), PAGE)?;
+            for entry in &page.items {
+                tags.entry(entry.digest).or_default().push(entry.tag.to_string());
+            }
+            after = page.items.last().map(|entry| entry.tag.to_string());
+            if !page.more {
+                break;
+            }
+        }
+        let mut roots = Vec::new();
+        let mut after: Option<Digest> = None;
+        loop {
+            let page = repository.manifests(after.as_ref(), PAGE)?;
+            after = page.items.last().map(|manifest| manifest.digest);
+            roots.extend(page.items.into_iter().map(|manifest| {
+                let tags = tags.remove(&manifest.digest);
+                (tags.map(|tags| tags.join(",")), manifest)
+            }));
+            if !page.more {
+                break;
+            }
+        }
+        let fetch = |descriptor: &Descriptor| {
+            let stored = repository.manifest(&descriptor.digest)?;
+            Ok(stored.map(|stored| stored.content.to_vec()))
+        };
+        self.add_manifests(name, roots, &fetch, Arc::new(InRepository(repository.clone())))
+    }
+
+    /// Adds every image that the tags of a source lead to, as [`Corpus::add_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// As the source, for its tags and manifests.
+    pub fn add_source(&mut self, name: &str, source: Arc<dyn Source>) -> Result<()> {
+        let mut tags: BTreeMap<Digest, (Vec<String>, Descriptor)> = BTreeMap::new();
+        let mut after: Option<Tag> = None;
+        loop {
+            let page = source.tags(after.as_ref(), PAGE)?;
+            for tag in &page.items {
+                if let Some(found) = source.resolve(tag)? {
+                    let of_digest = tags.entry(found.digest).or_insert_with(|| (Vec::new(), found));
+                    of_digest.0.push(tag.to_string());
+                }
+            }
+            after = page.items.last().cloned();
+            if !page.more {
+                break;
+            }
+        }
+        let roots = tags.into_values().map(|(tags, descriptor)| (Some(tags.join(",")), descriptor)).collect();
+        let of_manifests = Arc::clone(&source);
+        let fetch = |descriptor: &Descriptor| {
+            let fetched = of_manifests.manifest(&descriptor.digest)?;
+            Ok(fetched.map(|fetched| fetched.bytes.to_vec()))
+        };
+        self.add_manifests(name, roots, &fetch, Arc::new(InSource(source)))
+    }
+
+    /// Adds the images that manifests are or list: those with names first, in the order of these.
+    fn add_manifests(
+        &mut self,
+        place: &str,
+        mut roots: Vec<(Option<String>, Descriptor)>,
+        fetch: &dyn Fn(&Descriptor) -> Result<Option<Vec<u8>>>,
+        contents: Arc<dyn Contents>,
+    ) -> Result<()> {
+        roots.sort_by(|(a, one), (b, other)| {
+            (a.is_none(), a, one.digest).cmp(&(b.is_none(), b, other.digest))
+        });
+        // An index first tells of its images; what it lists is no root of its own, unless it has a name.
+        let mut listed: HashMap<Digest, Vec<Named>> = HashMap::new();
+        let mut is_listed = BTreeSet::new();
+        for (name, root) in roots.iter().filter(|(_, root)| is_index(root)) {
+            let name = name.clone().unwrap_or_else(|| format!("@{}", root.digest));
+            let mut listing = Listing { fetch, seen: BTreeSet::new(), found: Vec::new() };
+            listing.follow(&name, root, &mut Vec::new())?;
+            is_listed.extend(listing.seen.into_iter().filter(|digest| *digest != root.digest));
+            is_listed.extend(listing.found.iter().map(|named| named.descriptor.digest));
+            listed.insert(root.digest, listing.found);
+        }
+        let mut added = BTreeSet::new();
+        for (name, root) in roots {
+            let is_below = name.is_none() && is_listed.contains(&root.digest);
+            let found = match listed.remove(&root.digest) {
+                Some(found)
+                    if !is_below || found.iter().any(|named| named.descriptor.digest == root.digest) =>
+                {
+                    found
+                }
+                _ if is_below => continue,
+                Some(found) => found,
+                None => {
+                    let name = name.unwrap_or_else(|| format!("@{}", root.digest));
+                    vec![Named { name, descriptor: root, indexes: Vec::new() }]
+                }
+            };
+            for named in found {
+                if !added.insert(named.descriptor.digest) {
+                    continue;
+                }
+                let separator = if named.name.starts_with('@') { "" } else { ":" };
+                let name = format!("{place}{separator}{}", named.name);
+                match fetch(&named.descriptor)? {
+                    Some(bytes) => {
+                        self.add_image(
+                            name,
+                            &named.descriptor,
+                            &bytes,
+                            &named.indexes,
+                            Arc::clone(&contents),
+                        );
+                    }
+                    None => self.add_missing(name, &named.descriptor, Arc::clone(&contents)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Follows indexes down to images.
+struct Listing<'a> {
+    fetch: &'a dyn Fn(&Descriptor) -> Result<Option<Vec<u8>>>,
+    /// Indexes that were followed: each is, once.
+    seen: BTreeSet<Digest>,
+    found: Vec<Named>,
+}
+
+impl Listing<'_> {
+    /// The images below an index; one that has none, or cannot be read, is itself an image.
+    fn follow(&mut self, name: &str, index: &Descriptor, above: &mut Vec<Descriptor>) -> Result<()> {
+        if !self.seen.insert(index.digest) {
+            return Ok(());
+        }
+        let itself = || Named { name: name.to_owned(), descriptor: index.clone(), indexes: Vec::new() };
+        let bytes = (self.fetch)(index)?;
+        let parsed = bytes.as_deref().and_then(|bytes| Manifest::read(&index.media_type, bytes).ok());
+        let Some(parsed) = parsed.filter(|_| above.len() < MAX_DEPTH) else {
+            self.found.push(itself());
+            return Ok(());
+        };
+        let before = self.found.len();
+        above.push(index.clone());
+        for to in parsed.successors().iter().filter(|to| to.role == Role::Manifest) {
+            let child = &to.descriptor;
+            let name = match &child.platform {
+                Some(platform) => format!("{name} ({}/{})", platform.os, platform.architecture),
+                None => format!("{name} ({})", child.digest.short()),
+            };
+            if is_index(child) {
+                self.follow(&name, child, above)?;
+            } else {
+                self.found.push(Named { name, descriptor: child.clone(), indexes: above.clone() });
+            }
+        }
+        above.pop();
+        if self.found.len() == before {
+            self.found.push(itself());
+        }
+        Ok(())
+    }
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    ManifestKind::of(&descriptor.media_type).is_some_and(ManifestKind::is_index)
+}

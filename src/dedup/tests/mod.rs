@@ -1,0 +1,10 @@
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+
+mod broken;
+mod exact;
+mod merging;
+mod reference;
+mod sampled;
+mod support;
+mod synthetic;
+mod units;
