@@ -40,5 +40,5 @@ mod uploads;
 pub use self::body::Body;
 pub use self::error::Cause;
 pub use self::names::{Clash, Layout};
-pub use self::policy::{Action, Denial, Grant, Open, Policy, Verb};
+pub use self::policy::{Action, Denial, Grant, Open, Policy, Principal, Verb};
 pub use self::registry::{Limits, Registry, Settings};

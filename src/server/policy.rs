@@ -43,7 +43,7 @@ pub struct Action {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Grant {
-    /// Who it is, for the log; none for somebody unknown.
+    /// Who it is, for the log: the answer has it as a [`Principal`] in its extensions; none for somebody unknown.
     pub principal: Option<String>,
     /// What the repository may come to hold, kept exactly by the store as its quota of the repository. None leaves what is set.
     pub quota: Option<Quota>,
@@ -87,6 +87,22 @@ pub(super) enum Kind {
 pub trait Policy: Send + Sync + 'static {
     /// Grants an action or denies it. `request` is what came before the body, as it came.
     fn decide(&self, request: &Parts, action: &Action) -> impl Future<Output = Result<Grant, Denial>> + Send;
+}
+
+/// Whom a policy granted a request to, in the extensions of the answer: for the log of whoever runs the registry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Principal(Box<str>);
+
+impl Principal {
+    pub(super) fn new(name: String) -> Self {
+        Self(name.into())
+    }
+
+    /// As the policy has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Grants everything to everybody: for a registry that only trusted programs can reach.

@@ -17,10 +17,10 @@ use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
 use super::incoming::Incoming;
 use super::names::{Clash, Layout, Names, Origin, Place};
-use super::policy::{Action, Grant, Open, Policy, Verb};
+use super::policy::{Action, Grant, Open, Policy, Principal, Verb};
 use super::pool::Pool;
 use super::position::Positions;
-use super::query::{Query, decode};
+use super::query::{Query, decode, encode};
 use super::respond::{API_VERSION, NAMESPACE, finish, json, set};
 use super::route::Route;
 use crate::oci::RepositoryName;
@@ -189,9 +189,14 @@ where
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let answer = inner.answer(&parts, Incoming::new(body)).await;
+            let mut principal = None;
+            let answer = inner.answer(&parts, Incoming::new(body), &mut principal).await;
             let mut response = answer.unwrap_or_else(Refusal::into_response);
             finish(&mut response, &parts.method);
+            keep_namespace(&mut response, &parts);
+            if let Some(principal) = principal {
+                response.extensions_mut().insert(Principal::new(principal));
+            }
             response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             Ok(response)
         })
@@ -199,7 +204,8 @@ where
 }
 
 impl<P: Policy> Inner<P> {
-    async fn answer(&self, parts: &Parts, body: Incoming) -> Outcome {
+    /// Whoever the policy knew the request to be from is `principal` then, also if it is refused later.
+    async fn answer(&self, parts: &Parts, body: Incoming, principal: &mut Option<String>) -> Outcome {
         let path = decode(parts.uri.path(), false)
             .ok_or_else(|| Refusal::bad_request(Code::NameInvalid, "the path is not UTF-8"))?;
         let Some(route) = Route::of(&path) else {
@@ -208,7 +214,7 @@ impl<P: Policy> Inner<P> {
         let verb = verb(&route, &parts.method)?;
         let Some(name) = route.name() else {
             let action = Action::new(verb, None);
-            self.policy.decide(parts, &action).await?;
+            *principal = self.policy.decide(parts, &action).await?.principal;
             return match route {
                 Route::Catalog => self.catalog(parts).await,
                 Route::Extensions { .. } => Ok(self.extensions()),
@@ -219,6 +225,7 @@ impl<P: Policy> Inner<P> {
             .parse()
             .map_err(|error: crate::Error| Refusal::bad_request(Code::NameInvalid, error.to_string()))?;
         let grant = self.policy.decide(parts, &Action::new(verb, Some(&name))).await?;
+        principal.clone_from(&grant.principal);
         if self.read_only && matches!(verb, Verb::Push | Verb::Delete) {
             return Err(not_allowed(&route, "the registry is read-only"));
         }
@@ -349,6 +356,15 @@ fn not_allowed(route: &Route<'_>, why: &str) -> Refusal {
     };
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, why)
         .with_header(header::ALLOW, HeaderValue::from_static(methods))
+}
+
+/// A client that said of which host a name is goes on where it is told to: it says so there too, or would mean another repository.
+fn keep_namespace(response: &mut Response<Body>, parts: &Parts) {
+    let Some(namespace) = Query::of(&parts.uri).first("ns") else { return };
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let Some(location) = location.filter(|location| !location.contains('?')) else { return };
+    let location = format!("{location}?ns={}", encode(&namespace));
+    set(response, header::LOCATION, location);
 }
 
 /// The answer of `/v2/`.

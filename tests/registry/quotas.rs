@@ -29,6 +29,7 @@ fn a_quota_is_kept_by_every_way_in() {
     let post = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(&large));
     let refused = |answer: crate::support::Answer| {
         let answer = answer.refused(403, "DENIED");
+        assert_eq!(answer.principal.as_deref(), Some("somebody"), "for the log, refused or not");
         let text = String::from_utf8(answer.body.to_vec()).unwrap();
         assert!(text.contains("limit=100000") || text.contains("limit=2"), "{text}");
     };

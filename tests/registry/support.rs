@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::Body as _;
 use orlop::oci::RepositoryName;
-use orlop::server::{Layout, Open, Policy, Registry, Settings};
+use orlop::server::{Layout, Open, Policy, Principal, Registry, Settings};
 use orlop::{Digest, Options, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -33,11 +33,13 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// What is wrong with the body, which then is a part.
     pub(crate) broken: Option<String>,
+    /// Whom the policy granted the request to.
+    pub(crate) principal: Option<String>,
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { status, headers, body, broken } = self;
+        let Self { status, headers, body, broken, principal: _ } = self;
         let begin = String::from_utf8_lossy(&body[..body.len().min(500)]);
         write!(f, "{status} {headers:?} {} bytes: {begin:?} {broken:?}", body.len())
     }
@@ -206,7 +208,8 @@ impl<P: Policy> Server<P> {
                     }
                 }
             }
-            Answer { status: parts.status, headers: parts.headers, body: bytes.into(), broken }
+            let principal = parts.extensions.get::<Principal>().map(|principal| principal.name().to_owned());
+            Answer { principal, status: parts.status, headers: parts.headers, body: bytes.into(), broken }
         })
     }
 

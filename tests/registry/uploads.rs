@@ -448,3 +448,24 @@ fn long_content_comes_in_pieces_of_any_size() {
     let head = server.head(answer.header("location")).expect(200);
     assert_eq!(head.header("content-length"), "100000001");
 }
+
+/// The name alone is that of another host, which is only to be read.
+#[test]
+fn who_says_of_which_host_a_name_is_goes_on_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Options::new().create(dir.path().join("store")).unwrap();
+    store.repository(&"quay.io/app".parse().unwrap()).push_bytes("x").unwrap();
+    store.close().unwrap();
+    let server = Server::in_dir(dir, Open, Options::new(), Settings::new());
+    server.send(Method::POST, "/v2/app/blobs/uploads/", &[], "").refused(405, "UNSUPPORTED");
+
+    let started = server.send(Method::POST, "/v2/app/blobs/uploads/?ns=docker.io", &[], "").expect(202);
+    let location = started.header("location").to_owned();
+    assert!(location.ends_with("?ns=docker.io"), "{location}");
+    let appended = server.send(Method::PATCH, &location, &[], "content").expect(202);
+    assert_eq!(appended.header("location"), location);
+    let finish = format!("{location}&digest={}", Digest::of(b"content"));
+    let created = server.send(Method::PUT, &finish, &[], "").expect(201);
+    assert_eq!(server.get(created.header("location")).expect(200).body, "content");
+    assert!(server.store.repository(&"app".parse().unwrap()).exists().unwrap());
+}

@@ -65,8 +65,11 @@ impl Layout {
     /// that are under way keep theirs.
     pub fn replace(&self, store: Store) {
         let mut served = self.served.store.write();
-        *served = store;
+        let former = std::mem::replace(&mut *served, store);
         self.served.generation.fetch_add(1, Ordering::Relaxed);
+        drop(served);
+        // Closing a store takes its time, and requests need not wait for it.
+        drop(former);
     }
 
     /// Differs when other names may be there.

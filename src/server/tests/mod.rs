@@ -4,4 +4,5 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod failing;
 mod stalled;

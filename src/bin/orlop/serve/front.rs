@@ -82,7 +82,7 @@ impl Front {
             principal: principal.clone(),
             method: request.method().clone(),
             route: meters::route(path),
-            path: if self.log.is_on() { shown(&uri) } else { String::new() },
+            uri: uri.clone(),
             // As long as there is no answer: who goes away before it got none.
             status: gone(),
             received: Arc::clone(&received),
@@ -115,7 +115,7 @@ impl Front {
         };
         done.status = response.status();
         if let Some(cause) = response.extensions().get::<Cause>() {
-            self.log.complain(format!("{} {}", done.method, shown(&uri)), cause);
+            self.log.complain(format!("{} {}", done.method, shown(&uri)), cause.error());
         }
         response.map(|body| Counted { body, done })
     }
@@ -208,7 +208,10 @@ impl http_body::Body for Counted {
         match &frame {
             Some(Ok(frame)) => self.done.sent += frame.data_ref().map_or(0, Bytes::len) as u64,
             None => self.done.complete = true,
-            Some(Err(_)) => {}
+            // The client only sees that it broke off.
+            Some(Err(error)) => {
+                self.done.log.complain(format!("{} {}", self.done.method, shown(&self.done.uri)), error);
+            }
         }
         Poll::Ready(frame)
     }
@@ -238,7 +241,7 @@ struct Done {
     principal: Principal,
     method: Method,
     route: &'static str,
-    path: String,
+    uri: http::Uri,
     status: StatusCode,
     received: Arc<AtomicU64>,
     sent: u64,
@@ -261,7 +264,7 @@ impl Drop for Done {
                 remote: self.remote,
                 principal: self.principal.0.get().cloned(),
                 method: self.method.to_string(),
-                path: std::mem::take(&mut self.path),
+                path: shown(&self.uri),
                 status: self.status.as_u16(),
                 bytes: self.sent,
                 seconds: log::seconds(time),

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use orlop::server::Cause;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -95,10 +94,9 @@ impl Log {
     }
 
     /// Says on stderr what went wrong with a request, whatever becomes of its line.
-    pub(super) fn complain(&self, request: String, cause: &Cause) {
-        let error = cause.error();
+    pub(super) fn complain(&self, request: String, error: &(dyn std::error::Error + 'static)) {
         let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
+        let mut source = error.source();
         while let Some(cause) = source {
             text.push_str(&format!(": {cause}"));
             source = cause.source();
