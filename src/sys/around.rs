@@ -94,7 +94,12 @@ fn copied(file: &File, blocks: &[u8], at: u64) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests may panic and look at files")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::disallowed_methods,
+        reason = "tests may panic and look at files"
+    )]
 
     use std::fs;
 
