@@ -2,12 +2,12 @@
 
 use rocksdb::WriteBatch;
 
-use super::Metadata;
 use super::key::{self, Kind, ReferrerOrder, RepositoryId};
 use super::lifecycle::usage::{Change, Changes};
 use super::log_sync::UnderWay;
 use super::record::{ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, encode_target};
 use super::schema::Family;
+use super::{Metadata, log_tail};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::sys::fault::{self, Call};
@@ -40,7 +40,9 @@ impl Written<'_> {
 impl<'a> Rows<'a> {
     /// Growing by doubling would cost a batch with content as much as the log does, so the caller says how much comes.
     pub(super) fn with_capacity(metadata: &'a Metadata, bytes: usize) -> Self {
-        Self { metadata, batch: WriteBatch::with_capacity_bytes(bytes), changes: Changes::default() }
+        let mut batch = WriteBatch::with_capacity_bytes(bytes);
+        batch.put_log_data(log_tail::witness(metadata.log.synced()));
+        Self { metadata, batch, changes: Changes::default() }
     }
 
     /// Bytes that these rows take in the log.

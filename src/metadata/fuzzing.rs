@@ -6,7 +6,7 @@ use super::lifecycle::event::{EventRecord, FeedRecord};
 use super::lifecycle::lease::LeaseRecord;
 use super::lifecycle::quota::QuotaRecord;
 use super::lifecycle::usage::{self, Fields};
-use super::log_tail::{BLOCK, Tail};
+use super::log_tail::{BLOCK, Tail, Verdict};
 use super::record::{
     ContentRecord, Fingerprint, ManifestRecord, ReferrerRecord, TagRecord, decode_target, encode_target,
     split_journal,
@@ -120,15 +120,36 @@ pub(crate) fn keys(bytes: &[u8]) {
     }
 }
 
-/// Judges any bytes as a log, and as the blocks of one that is read in pieces of any size.
+/// Judges any bytes as a list of files and as logs, and as blocks of logs of any size.
 pub(crate) fn log(bytes: &[u8]) {
-    let mut tail = Tail::default();
-    bytes.chunks(BLOCK).for_each(|block| tail.block(block));
-    let _ = tail.verdict();
-    let mut tail = Tail::default();
-    for part in bytes.chunks(97) {
-        tail.next_log();
-        tail.block(part);
+    let judge = |mut tail: Tail, size: usize, end: usize| {
+        for part in bytes.chunks(size) {
+            tail.block(part);
+            if part.len() < end {
+                tail.next_log();
+            }
+        }
+        tail.verdict()
+    };
+    let verdicts = [
+        judge(Tail::of_list(), BLOCK, 0),
+        judge(Tail::of_logs(0), BLOCK, 0),
+        judge(Tail::of_logs(9), BLOCK, 0),
+        judge(Tail::of_logs(9), 97, BLOCK),
+    ];
+    for verdict in verdicts {
+        if let Verdict::Torn(cut) = verdict {
+            assert!(cut.dropped <= bytes.len() as u64 && cut.at <= bytes.len() as u64);
+        }
     }
-    let _ = tail.verdict();
+    // What is left of torn logs is whole.
+    if let Verdict::Torn(cut) = verdicts[1] {
+        let mut tail = Tail::of_logs(0);
+        bytes
+            .get(..usize::try_from(cut.at).unwrap())
+            .unwrap()
+            .chunks(BLOCK)
+            .for_each(|block| tail.block(block));
+        assert_eq!(tail.verdict(), Verdict::Sound);
+    }
 }

@@ -45,6 +45,11 @@ impl LogSync {
         UnderWay(self)
     }
 
+    /// Every row up to this one is on the disk, as far as this process knows.
+    pub(super) fn synced(&self) -> u64 {
+        self.state.lock().synced
+    }
+
     /// Whether somebody may see rows that are promised to nobody yet, but will be.
     pub(super) fn is_behind(&self) -> bool {
         self.under_way.load(Ordering::SeqCst) > 0 || self.state.lock().failed

@@ -1,24 +1,28 @@
-//! Whether a log that the engine calls damaged is only torn at its end: a look at its bytes alone.
+//! Whether logs that are not whole are only torn at their end: a look at their bytes alone.
 //!
 //! A log is a row of blocks of 32 KiB. A record is one fragment (full) or several (first, middle, last), none of which
 //! crosses a block; each has a checksum, its length and its kind in front. The engine writes further kinds for logs that are
-//! used again, compressed or tracked, which the settings here never ask for; they count as damage.
+//! used again, compressed or tracked, which the settings here never ask for; they count as damage. A record of a log begins
+//! with the number of its first row and how many rows it has, so a record that is missing shows in the numbers, in the middle
+//! of a log and from one log to the next.
 //!
-//! The pages of one write reach the disk in any order, so a power cut can leave a hole of zeros in the middle of the write
-//! that was under way. What makes a hole a torn end and no damage:
+//! Many write while one sync is under way, and the pages of their records reach the disk in any order; of several logs a later
+//! one may be there and the end of an earlier one not. So a power cut leaves records that are whole behind others that are not.
+//! What tells that from damage of the disk is what was synced, since that is whole after a cut:
 //!
-//! - Nothing whole begins behind it. Writes go to the log in their order, and a synced one is acknowledged after all bytes up
-//!   to its end are on the disk. So a cut leaves everything up to the last acknowledged record whole, and what is dropped from
-//!   the first hole on was acknowledged to nobody: the write that was under way, and rows that were written unsynced
-//!   before it, which promise nothing.
-//! - It is a hole: a sector, or all from some byte on to the end of the log, since a page can be on its way to the disk while
-//!   it is written into. A record whose bytes changed on the disk has no such zeros where it had none before; that is damage
-//!   even if it is the last one, since it may be acknowledged.
-//! - Nothing is in a later log. A sync of a later log syncs the earlier ones with it.
+//! - The first row that is lost was synced if the witness beside the logs says so (`synced.rs`), or any record behind it:
+//!   every record says up to which row the log was on the disk when it was made ([`witness`]). Then it is damage.
+//! - Otherwise nobody was promised the first row that is lost, nor, the log having one order, any behind it. The logs are torn
+//!   there, and everything from there on is dropped, whole or not: it may build on what is lost.
+//! - What is not whole is a hole: a sector, or all from some byte on to the end of a sector, since a page can be on its way to
+//!   the disk while it is written into. A record whose bytes changed on the disk has no such zeros where it had none before;
+//!   that is damage.
 //!
-//! An unsynced record with a hole and a whole record behind it look the same as an acknowledged record that lost a sector, so
-//! they count as damage, which loses nothing. The last record, acknowledged and later overwritten with zeros by the disk, looks
-//! the same as a torn one: it is dropped, and that is reported.
+//! What was synced last and then lost by the disk, with nothing written behind it, and since the witness was last put down, looks the
+//! same as a torn end: it is dropped, and that is reported.
+//!
+//! The engine's list of files is made of the same records, without numbers. Each is synced before anything counts on it, so it
+//! is damage if anything whole begins behind a hole.
 
 /// The size of a block.
 pub(super) const BLOCK: usize = 1 << 15;
@@ -37,97 +41,281 @@ const FEW: usize = 16;
 /// What the logs turned out to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
-    /// Every record is whole.
+    /// Every record is whole, or the last one lacks its end, which the engine knows for what it is.
     Sound,
-    /// The end was not written to its end; so many bytes are dropped, counted from the begin of the first torn record.
-    Torn(u64),
+    Torn(Cut),
     Damaged,
 }
 
-/// Reads the blocks of logs, oldest first.
-#[derive(Debug, Default)]
+/// Where torn logs end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Cut {
+    /// Which log it is, counted from 0. Nothing of later ones counts.
+    pub(super) log: usize,
+    /// What is left of it.
+    pub(super) at: u64,
+    /// Bytes that go, of this log and later ones.
+    pub(super) dropped: u64,
+}
+
+/// Reads the blocks of logs, oldest first, or those of the engine's list of files.
+#[derive(Debug)]
 pub(super) struct Tail {
-    /// Bytes of the record that is not at its end yet.
-    open: u64,
-    torn: bool,
+    /// None for a list of files.
+    rows: Option<Rows>,
+    /// The log that is read, and where its next block begins.
+    log: usize,
+    base: u64,
+    /// Where the record begins that is not at its end yet.
+    open: Option<u64>,
+    torn: Option<Cut>,
+    /// Nothing comes behind the bytes that the last log lacks at its end.
+    short: bool,
     damaged: bool,
-    dropped: u64,
+}
+
+/// The numbers of the rows of a log.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The row that the next record begins with, once it is known.
+    next: Option<u64>,
+    /// Every row up to this one was synced.
+    synced: u64,
+    /// The least row of a record that is whole behind a hole.
+    behind: Option<u64>,
+    /// How the record that is being read begins.
+    head: Vec<u8>,
+}
+
+/// What a record says of itself.
+struct Head {
+    row: u64,
+    count: u64,
+    synced: u64,
+}
+
+impl Head {
+    const LEN: usize = 22;
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        /// A blob of the log, with its length.
+        const SAID: [u8; 2] = [3, 8];
+        let (row, rest) = bytes.split_first_chunk::<8>()?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let said = rest.strip_prefix(&SAID).and_then(|rest| rest.first_chunk::<8>());
+        let (row, count) = (u64::from_le_bytes(*row), u64::from(u32::from_le_bytes(*count)));
+        let synced = said.map_or(0, |said| u64::from_le_bytes(*said));
+        // Nobody knows of what comes later.
+        Some(Self { row, count, synced: if synced < row { synced } else { 0 } })
+    }
+}
+
+/// What a record says to whoever reads the logs: every row up to this one was on the disk when it was made. To be put in front
+/// of its rows, as a blob for the log alone.
+pub(super) fn witness(synced: u64) -> [u8; 8] {
+    synced.to_le_bytes()
+}
+
+impl Rows {
+    /// Takes what a whole record behind the hole tells.
+    fn tell(&mut self, payload: &[u8]) {
+        let Some(head) = Head::read(payload).filter(|_| payload.len() >= Head::LEN) else { return };
+        // What only looks like a record is none of the rows behind.
+        if self.next.is_none_or(|next| head.row > next) {
+            self.behind = Some(self.behind.map_or(head.row, |least| least.min(head.row)));
+            self.synced = self.synced.max(head.synced);
+        }
+    }
+
+    /// Whether the first row that is lost was synced. Where nothing is left before the hole, the row before the first one
+    /// behind it is lost for certain; if there is none either, nothing is known here.
+    fn lost_what_was_synced(&self) -> bool {
+        let lost = self.next.or_else(|| self.behind.map(|row| row.saturating_sub(1)));
+        lost.is_some_and(|lost| self.synced >= lost)
+    }
 }
 
 impl Tail {
-    /// The next log begins.
+    /// Of logs, of which every row up to `synced` is known to have been on the disk.
+    pub(super) fn of_logs(synced: u64) -> Self {
+        Self { rows: Some(Rows { synced, ..Rows::default() }), ..Self::of_list() }
+    }
+
+    pub(super) fn of_list() -> Self {
+        Self { rows: None, log: 0, base: 0, open: None, torn: None, short: false, damaged: false }
+    }
+
+    /// The log is at its end, and another one begins.
     pub(super) fn next_log(&mut self) {
-        // The record that the log before ended in the middle of.
-        if self.open > 0 {
-            self.tear(0);
+        self.end_log();
+        self.log += 1;
+        self.base = 0;
+    }
+
+    fn end_log(&mut self) {
+        if let Some(begin) = self.open.take()
+            && self.torn.is_none()
+        {
+            self.short = true;
+            self.tear(begin);
         }
     }
 
     /// The next block of a log; only the last one of it is shorter.
     pub(super) fn block(&mut self, block: &[u8]) {
-        if self.torn {
-            self.dropped = self.dropped.saturating_add(block.len() as u64);
-            self.damaged |= begins_within(block);
-            return;
+        if let Some(torn) = &mut self.torn {
+            torn.dropped += block.len() as u64;
+            self.behind(block);
+        } else {
+            self.read(block);
         }
+    }
+
+    fn read(&mut self, block: &[u8]) {
+        let start = self.base;
+        self.base += block.len() as u64;
         let mut at = 0;
         loop {
-            let rest = block.get(at..).unwrap_or_default();
+            let (rest, place) = (block.get(at..).unwrap_or_default(), start + at as u64);
+            let is_last = block.len() < BLOCK;
             if rest.len() < HEADER {
                 // The end of a block is too short for a header, unless the log ends in the middle of one.
-                if block.len() < BLOCK && !rest.is_empty() {
-                    self.tear(rest.len());
+                if is_last && !rest.is_empty() {
+                    self.open.get_or_insert(place);
                 }
                 return;
             }
             match fragment(rest) {
-                Some((kind, size)) if self.follows(kind) => {
-                    self.open = if matches!(kind, FULL | LAST) { 0 } else { self.open + size as u64 };
-                    at += size;
+                Some((kind, payload)) if self.follows(kind) => {
+                    let begin = *self.open.get_or_insert(place);
+                    at += HEADER + payload.len();
+                    if !self.take(kind, payload) {
+                        self.tear(begin);
+                        self.behind(block.get(at..).unwrap_or_default());
+                        return;
+                    }
                 }
                 whole => {
+                    let begin = self.open.take().unwrap_or(place);
+                    let size = announced(rest);
+                    // The engine takes it for the end of the log, whatever comes behind.
+                    self.short = self.rows.is_some() && is_last && size.is_some_and(|size| size > rest.len());
                     // A whole fragment out of its place is no hole.
-                    self.damaged |= whole.is_some() || !is_hole(block, at) || begins_within(rest);
-                    self.tear(rest.len());
+                    self.damaged |= whole.is_some() || (!self.short && !is_hole(block, at));
+                    self.tear(begin);
+                    self.search(rest, size.filter(|size| *size <= rest.len()));
                     return;
                 }
             }
         }
     }
 
+    /// Takes a fragment in its place; false where its record is at its end and is not the one that follows.
+    fn take(&mut self, kind: u8, payload: &[u8]) -> bool {
+        let is_whole = matches!(kind, FULL | LAST);
+        let Some(rows) = &mut self.rows else {
+            self.open = self.open.filter(|_| !is_whole);
+            return true;
+        };
+        if matches!(kind, FULL | FIRST) {
+            rows.head.clear();
+        }
+        let lacks = Head::LEN.saturating_sub(rows.head.len()).min(payload.len());
+        rows.head.extend_from_slice(payload.get(..lacks).unwrap_or_default());
+        if !is_whole {
+            return true;
+        }
+        self.open = None;
+        let Some(head) = Head::read(&rows.head) else {
+            self.damaged = true;
+            return false;
+        };
+        if rows.next.is_some_and(|next| next != head.row) {
+            // A row comes once only.
+            self.damaged |= rows.next > Some(head.row);
+            let head = std::mem::take(&mut rows.head);
+            rows.tell(&head);
+            return false;
+        }
+        rows.next = Some(head.row.saturating_add(head.count));
+        true
+    }
+
+    /// Reads a block behind the hole: a fragment begins with it, and one behind the other.
+    fn behind(&mut self, block: &[u8]) {
+        self.short &= block.is_empty();
+        let Some(rows) = &mut self.rows else {
+            self.damaged |= begins_within(block);
+            return;
+        };
+        let mut rest = block;
+        while let Some((kind, payload)) = fragment(rest) {
+            if matches!(kind, FULL | FIRST) {
+                rows.tell(payload);
+            }
+            rest = rest.get(HEADER + payload.len()..).unwrap_or_default();
+        }
+    }
+
+    /// Looks for what is whole behind a bad fragment, in its block: nothing says where that begins, unless `size`, its length,
+    /// is as it was.
+    fn search(&mut self, bad: &[u8], size: Option<usize>) {
+        let Some(rows) = &mut self.rows else {
+            self.damaged |= begins_within(bad);
+            return;
+        };
+        let mut at = size.unwrap_or(1);
+        while let Some(rest) = bad.get(at..).filter(|rest| !rest.is_empty()) {
+            match fragment(rest) {
+                Some((kind, payload)) => {
+                    if matches!(kind, FULL | FIRST) {
+                        rows.tell(payload);
+                    }
+                    at += HEADER + payload.len();
+                }
+                None => at += 1,
+            }
+        }
+    }
+
     /// The logs are at their end.
     pub(super) fn verdict(mut self) -> Verdict {
-        self.next_log();
-        match (self.torn, self.damaged) {
-            (_, true) => Verdict::Damaged,
-            (true, false) => Verdict::Torn(self.dropped),
-            (false, false) => Verdict::Sound,
+        self.end_log();
+        let Some(torn) = self.torn else { return Verdict::Sound };
+        if self.damaged || self.rows.as_ref().is_some_and(Rows::lost_what_was_synced) {
+            return Verdict::Damaged;
         }
+        if self.short && self.rows.is_some() { Verdict::Sound } else { Verdict::Torn(torn) }
     }
 
     fn follows(&self, kind: u8) -> bool {
         match kind {
-            FULL | FIRST => self.open == 0,
-            MIDDLE | LAST => self.open > 0,
+            FULL | FIRST => self.open.is_none(),
+            MIDDLE | LAST => self.open.is_some(),
             _ => false,
         }
     }
 
-    fn tear(&mut self, rest: usize) {
-        self.torn = true;
-        self.dropped = self.dropped.saturating_add(self.open).saturating_add(rest as u64);
-        self.open = 0;
+    /// What was read of the log from `at` on does not count.
+    fn tear(&mut self, at: u64) {
+        self.torn = Some(Cut { log: self.log, at, dropped: self.base.saturating_sub(at) });
     }
 }
 
-/// The kind and the size of the whole fragment that these bytes begin with.
-fn fragment(bytes: &[u8]) -> Option<(u8, usize)> {
+/// The kind and the payload of the whole fragment that these bytes begin with.
+fn fragment(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
     let [c0, c1, c2, c3, l0, l1, kind] = *header;
     let payload = rest.get(..usize::from(u16::from_le_bytes([l0, l1])))?;
     let known = matches!(kind, FULL | FIRST | MIDDLE | LAST);
     let fits = || checksum(kind, payload) == u32::from_le_bytes([c0, c1, c2, c3]);
-    (known && fits()).then_some((kind, HEADER + payload.len()))
+    (known && fits()).then_some((kind, payload))
+}
+
+/// How long the fragment that these bytes begin with says that it is.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let [.., l0, l1, kind] = *bytes.first_chunk::<HEADER>()?;
+    (FULL..=LAST).contains(&kind).then(|| HEADER + usize::from(u16::from_le_bytes([l0, l1])))
 }
 
 /// Whether a record begins anywhere in these bytes, at whatever place: nothing says where, behind a fragment that is bad.
@@ -138,30 +326,25 @@ fn begins_within(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether the bad fragment at a place of a block lacks a sector, or all that comes behind the end of the log.
+/// Whether the bad fragment at a place of a block lacks a sector or the end of one, or all that comes behind the end of the log.
 fn is_hole(block: &[u8], at: usize) -> bool {
-    let header = block.get(at..).and_then(|rest| rest.first_chunk::<HEADER>());
-    let Some([.., l0, l1, kind]) = header else { return true };
-    let size = HEADER + usize::from(u16::from_le_bytes([*l0, *l1]));
+    let Some(rest) = block.get(at..).filter(|rest| rest.len() >= HEADER) else { return true };
     let mut end = block.len();
-    if (FULL..=LAST).contains(kind) {
+    if let Some(size) = announced(rest) {
         if at + size > end && end < BLOCK {
             return true;
         }
         end = end.min(at + size);
     }
-    // What is missing reaches to the end of the log: a page that is written into while it is on its way to the disk arrives
-    // with a part of that, from whatever byte on.
-    let zeros = block.iter().rev().take_while(|byte| **byte == 0).count();
-    if block.len() < BLOCK && zeros >= FEW && (at..end).contains(&(block.len() - zeros)) {
-        return true;
-    }
     let mut start = at;
     while start < end {
-        let stop = end.min((start / SECTOR + 1) * SECTOR);
+        // A page that is written into while it is on its way to the disk arrives with a part of that, from whatever byte on.
+        let stop = block.len().min((start / SECTOR + 1) * SECTOR);
         let sector = block.get(start..stop).unwrap_or_default();
-        let least = if start == at { HEADER } else { FEW };
-        if sector.len() >= least && sector.iter().all(|byte| *byte == 0) {
+        let zeros = sector.iter().rev().take_while(|byte| **byte == 0).count();
+        // No fragment begins with zeros, which would be its sum.
+        let is_begin = start == at && zeros == sector.len();
+        if is_begin || (zeros >= FEW && stop - zeros < end) {
             return true;
         }
         start = stop;
@@ -171,32 +354,51 @@ fn is_hole(block: &[u8], at: usize) -> bool {
 
 /// CRC-32C of the kind and the payload, stored as the engine does, so that a log within a log does not pass.
 fn checksum(kind: u8, payload: &[u8]) -> u32 {
-    let crc = payload.iter().fold(step(u32::MAX, kind), |crc, byte| step(crc, *byte)) ^ u32::MAX;
+    let (words, rest) = payload.as_chunks::<8>();
+    let crc = words.iter().fold(step(u32::MAX, kind), |crc, word| step_word(crc, *word));
+    let crc = rest.iter().fold(crc, |crc, byte| step(crc, *byte)) ^ u32::MAX;
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 fn step(crc: u32, byte: u8) -> u32 {
     let [low, ..] = crc.to_le_bytes();
-    TABLE.get(usize::from(low ^ byte)).map_or(0, |entry| entry ^ (crc >> 8))
+    entry(0, low ^ byte) ^ (crc >> 8)
 }
 
-const TABLE: [u32; 256] = table();
+/// Eight bytes at once, since every open reads its logs.
+fn step_word(crc: u32, word: [u8; 8]) -> u32 {
+    let [a, b, c, d, e, f, g, h] = word;
+    let [i, j, k, l] = (crc ^ u32::from_le_bytes([a, b, c, d])).to_le_bytes();
+    let far = entry(7, i) ^ entry(6, j) ^ entry(5, k) ^ entry(4, l);
+    far ^ entry(3, e) ^ entry(2, f) ^ entry(1, g) ^ entry(0, h)
+}
+
+fn entry(behind: usize, byte: u8) -> u32 {
+    TABLES.get(behind).and_then(|table| table.get(usize::from(byte))).copied().unwrap_or_default()
+}
+
+/// What a byte does to the sum, with so many bytes behind it.
+static TABLES: [[u32; 256]; 8] = tables();
 
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
+const fn tables() -> [[u32; 256]; 8] {
+    let mut tables = [[0; 256]; 8];
     let mut byte: u32 = 0;
     while byte < 256 {
         let mut crc = byte;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0x82f6_3b78 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
+        let mut behind = 0;
+        while behind < 8 {
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 == 1 { 0x82f6_3b78 ^ (crc >> 1) } else { crc >> 1 };
+                bit += 1;
+            }
+            tables[behind][byte as usize] = crc;
+            behind += 1;
         }
-        table[byte as usize] = crc;
         byte += 1;
     }
-    table
+    tables
 }
 
 #[cfg(test)]

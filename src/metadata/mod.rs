@@ -10,6 +10,7 @@ mod key;
 mod lifecycle;
 mod log_sync;
 mod log_tail;
+mod logs;
 mod published;
 mod record;
 #[cfg(test)]
@@ -45,9 +46,11 @@ pub(crate) use upload::UploadRecord;
 pub(crate) use view::{GraphRow, ReferrerScan, View};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::Dir;
 use crate::sys::fault::{self, Call};
+use crate::sys::{Dir, ScratchDir};
 use log_sync::LogSync;
+use log_tail::{Cut, Verdict};
+use logs::Logs;
 use schema::Family;
 use synced::Synced;
 
@@ -82,14 +85,23 @@ pub(crate) struct Metadata {
     met: AtomicBool,
 }
 
-/// What the engine is opened for.
+/// How far metadata must come to be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Purpose {
-    /// Reading, beside a writer too: nothing is written.
-    Read,
-    /// A look before it is opened for writing: a torn list of files is cut.
-    Look,
-    Write,
+enum Extent {
+    /// To the row that is known to have been synced.
+    Synced,
+    /// They are damaged, and what is left is read.
+    Any,
+}
+
+/// What the engine reads of the logs.
+enum Read<'a> {
+    /// Nothing that is not as it was written.
+    Whole,
+    /// Whatever there is.
+    All,
+    /// Those in another directory.
+    From(&'a ScratchDir),
 }
 
 impl Metadata {
@@ -99,20 +111,33 @@ impl Metadata {
         // The engine would make the directory for everybody to write into, as far as the umask lets it.
         Dir::create(path).map_err(|error| Error::io("make the directory", path, error))?;
         recovery::refuse_met(path)?;
-        // The engine turns the log into tables and begins a new one: what a log that lost its end still has would look
-        // older than what it lost.
-        let mut torn = None;
-        let least = synced::least(path)?;
-        if least > 0 && recovery::has_log(path)? {
-            torn = Self::open_engine(path, Purpose::Look, least)?.torn;
-        }
-        let mut metadata = Self::open_writable(path, least)?;
-        metadata.torn = torn.or(metadata.torn);
-        Ok(metadata)
+        Self::open_writable(path, Extent::Synced)
     }
 
-    fn open_writable(path: &Path, least: u64) -> Result<Self> {
-        let metadata = Self::open_engine(path, Purpose::Write, least)?;
+    /// The engine turns the logs into tables, and removes what its list of files does not name. So both are looked at before.
+    fn open_writable(path: &Path, extent: Extent) -> Result<Self> {
+        witness::check(path)?;
+        let mut torn = None;
+        if Logs::hold_anything(path)? {
+            let (looked, cut) = Self::look(path, extent, true)?;
+            torn = looked.torn;
+            drop(looked);
+            if let Some((logs, cut)) = cut {
+                logs.cut(&cut)?;
+            }
+        }
+        let least = if extent == Extent::Synced { synced::least(path)? } else { 0 };
+        let open = || engine_to_write(path);
+        let mut opened = open();
+        if is_damaged(&opened)
+            && let Some(bytes) = recovery::cut_list(path)?
+        {
+            torn = Some(torn.unwrap_or_default().saturating_add(bytes));
+            opened = open();
+        }
+        let (db, cache) = opened.map_err(|error| unopened("open the metadata", path, error))?;
+        synced::check(path, least, db.latest_sequence_number())?;
+        let metadata = Self::of(path, db, cache, torn, Some(Synced::open(path)?));
         metadata.note(true)?;
         metadata.mark_families()?;
         Ok(metadata)
@@ -122,56 +147,65 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
-        Self::open_engine(path, Purpose::Read, synced::least(path)?)
+        witness::check(path)?;
+        Ok(Self::look(path, Extent::Synced, false)?.0)
     }
 
     /// The same of metadata that are known to have lost the end of their log.
     pub(crate) fn open_what_is_left(path: &Path) -> Result<Self> {
-        Self::open_engine(path, Purpose::Read, 0)
+        witness::check(path)?;
+        Ok(Self::look(path, Extent::Any, false)?.0)
     }
 
-    /// The witness of the list is asked before, since the engine removes what its list of files does not name; `least` is the
-    /// row that the log must come up to.
-    fn open_engine(path: &Path, purpose: Purpose, least: u64) -> Result<Self> {
-        let writable = purpose == Purpose::Write;
-        witness::check(path)?;
-        let cache = schema::cache();
-        let open = |torn: Option<u64>| {
-            let mut options = schema::engine(&cache, !writable);
-            if torn.is_some() {
-                schema::drop_the_torn(&mut options);
-            }
-            let families = schema::families(&cache);
-            let db = if writable {
-                DB::open_cf_descriptors(&options, path, families)?
-            } else {
-                DB::open_cf_descriptors_read_only(&options, path, families, false)?
-            };
-            Ok::<_, rocksdb::Error>((db, torn))
-        };
-        let is_damaged = |opened: &std::result::Result<_, rocksdb::Error>| {
-            opened.as_ref().is_err_and(|error| error.kind() == rocksdb::ErrorKind::Corruption)
-        };
-        let (mut opened, mut cut) = (open(None), None);
-        if purpose != Purpose::Read && is_damaged(&opened) {
-            cut = recovery::cut_list(path)?;
-            if cut.is_some() {
-                opened = open(None);
+    /// A view of tables and logs, of torn ones without what they lack; and what that is. With `mend` a torn list of files is
+    /// cut, and nobody writes meanwhile.
+    fn look(path: &Path, extent: Extent, mend: bool) -> Result<(Self, Option<(Logs, Cut)>)> {
+        const ACTION: &str = "open the metadata for reading";
+        // Before the engine is asked: a writer beside it goes on meanwhile.
+        let least = synced::least(path)?;
+        let mut opened = engine_to_read(path, &Read::All);
+        let mut dropped = None;
+        if mend && is_damaged(&opened) {
+            dropped = recovery::cut_list(path)?;
+            if dropped.is_some() {
+                opened = engine_to_read(path, &Read::All);
             }
         }
-        if is_damaged(&opened)
-            && let Some(bytes) = recovery::torn(path)?
+        let (mut db, mut cache) = opened.map_err(|error| unopened(ACTION, path, error))?;
+        let from = db.property_int_value(properties::MIN_LOG_NUMBER_TO_KEEP);
+        let logs = Logs::from(path, from.map_err(|error| engine(ACTION, error))?.unwrap_or_default())?;
+        let mut verdict = logs.judge(least)?;
+        // What lost its end, and nothing in the middle, is sound up to there.
+        if extent == Extent::Any
+            && verdict == Some(Verdict::Damaged)
+            && logs.judge(0)? == Some(Verdict::Sound)
         {
-            opened = open(Some(bytes));
+            verdict = Some(Verdict::Sound);
         }
-        let action = if writable { "open the metadata" } else { "open the metadata for reading" };
-        let (db, torn) = opened.map_err(|error| unopened(action, path, error))?;
-        let torn = torn.into_iter().chain(cut).reduce(u64::saturating_add);
-        synced::check(path, least, db.latest_sequence_number())?;
-        let synced = if writable { Some(Synced::open(path)?) } else { None };
-        let (path, met) = (path.to_path_buf(), AtomicBool::new(false));
-        let log = LogSync::default();
-        Ok(Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, log, met })
+        let mut torn = None;
+        let reopened = match verdict {
+            Some(Verdict::Sound) => None,
+            Some(Verdict::Damaged) => return Err(damaged_log(path)),
+            Some(Verdict::Torn(cut)) => {
+                dropped = Some(dropped.unwrap_or_default().saturating_add(cut.dropped));
+                torn = Some(cut);
+                Some(engine_to_read(path, &Read::From(&logs.lend(&cut)?)))
+            }
+            None => Some(engine_to_read(path, &Read::Whole)),
+        };
+        if let Some(reopened) = reopened {
+            (db, cache) = reopened.map_err(|error| unopened(ACTION, path, error))?;
+        }
+        if extent == Extent::Synced {
+            synced::check(path, least, db.latest_sequence_number())?;
+        }
+        Ok((Self::of(path, db, cache, dropped, None), torn.map(|cut| (logs, cut))))
+    }
+
+    fn of(path: &Path, db: DB, cache: rocksdb::Cache, torn: Option<u64>, synced: Option<Synced>) -> Self {
+        let (path, met, log) = (path.to_path_buf(), AtomicBool::new(false), LogSync::default());
+        let writable = synced.is_some();
+        Self { db, cache, path, writable, torn, noted: Mutex::new(None), synced, log, met }
     }
 
     /// Bytes at the end of the log and of the list of files that were not written to their end when the power failed. Nobody
@@ -338,6 +372,36 @@ impl std::fmt::Debug for Metadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metadata").field("cached", &self.cache.get_usage()).finish_non_exhaustive()
     }
+}
+
+type Opened = std::result::Result<(DB, rocksdb::Cache), rocksdb::Error>;
+
+fn engine_to_write(path: &Path) -> Opened {
+    let cache = schema::cache();
+    let db = DB::open_cf_descriptors(&schema::engine(&cache, false), path, schema::families(&cache))?;
+    Ok((db, cache))
+}
+
+fn engine_to_read(path: &Path, read: &Read<'_>) -> Opened {
+    let cache = schema::cache();
+    let mut options = schema::engine(&cache, true);
+    match read {
+        Read::Whole => {}
+        Read::All => schema::tolerate_all(&mut options),
+        Read::From(dir) => options.set_wal_dir(dir.path()),
+    }
+    let db = DB::open_cf_descriptors_read_only(&options, path, schema::families(&cache), false)?;
+    Ok((db, cache))
+}
+
+fn is_damaged(opened: &Opened) -> bool {
+    opened.as_ref().is_err_and(|error| error.kind() == rocksdb::ErrorKind::Corruption)
+}
+
+#[cold]
+fn damaged_log(path: &Path) -> Error {
+    let path = path.display();
+    Error::corrupt(format!("the engine's log is not what was written, rebuild the store, path={path}"))
 }
 
 /// Damage that shows at open has one way out.

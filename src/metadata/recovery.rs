@@ -1,13 +1,12 @@
 //! Metadata that were damaged: what only looks so, what is put down of damage, and what can still be read.
 
-use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::Path;
 
 use rocksdb::{DB, Options};
 
 use super::log_tail::{BLOCK, Tail, Verdict};
-use super::{Metadata, engine, schema, witness};
+use super::{Extent, Metadata, engine, schema, witness};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Dir};
 
@@ -21,7 +20,7 @@ impl Metadata {
     /// Makes a damaged engine directory openable with what can be read of it. Loses what cannot.
     pub(crate) fn salvage(path: &Path) -> Result<Self> {
         // A bad pointer to a good manifest is the lesser damage: with the newest manifest nothing is lost.
-        if let Ok(metadata) = repoint(path).and_then(|()| Self::open_writable(path, 0)) {
+        if let Ok(metadata) = repoint(path).and_then(|()| Self::open_writable(path, Extent::Any)) {
             return Ok(metadata);
         }
         Self::repair(path)
@@ -41,61 +40,8 @@ impl Metadata {
         // What they tell of is gone now, and not before: a repair that is interrupted is begun anew.
         let dir = Dir::open_following(path).map_err(fail)?;
         witness::remove(&dir).and_then(|()| dir.unlink(DAMAGE)).map_err(fail)?;
-        Self::open_writable(path, 0)
+        Self::open_writable(path, Extent::Any)
     }
-}
-
-/// How much of the logs of damaged metadata was not written to its end, if that is all that is wrong with them.
-pub(super) fn torn(path: &Path) -> Result<Option<u64>> {
-    let fail = |error| Error::io("look at the metadata log", path, error);
-    let dir = Dir::open_following(path).map_err(fail)?;
-    let logs = logs(&dir).map_err(fail)?;
-    let mut tail = Tail::default();
-    let mut block = Vec::with_capacity(BLOCK);
-    for name in logs {
-        // Removed meanwhile, beside a live writer: nothing is known of what it was.
-        let Some(mut log) = dir.open_file(&name).map_err(fail)? else { return Ok(None) };
-        tail.next_log();
-        loop {
-            block.clear();
-            log.by_ref().take(BLOCK as u64).read_to_end(&mut block).map_err(fail)?;
-            tail.block(&block);
-            if block.len() < BLOCK {
-                break;
-            }
-        }
-    }
-    match tail.verdict() {
-        Verdict::Torn(bytes) => Ok(Some(bytes)),
-        Verdict::Sound | Verdict::Damaged => Ok(None),
-    }
-}
-
-/// Whether there is anything in a log.
-pub(super) fn has_log(path: &Path) -> Result<bool> {
-    let fail = |error| Error::io("look at the metadata log", path, error);
-    let dir = match Dir::open_following(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other.map_err(fail)?,
-    };
-    for name in logs(&dir).map_err(fail)? {
-        if dir.stat(&name).map_err(fail)?.is_some_and(|stat| stat.size > 0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The names of the logs, oldest first.
-fn logs(dir: &Dir) -> io::Result<Vec<OsString>> {
-    let mut logs = Vec::new();
-    for name in dir.list()? {
-        let name = name?;
-        let number = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
-        logs.extend(number.map(|number| (number, name)));
-    }
-    logs.sort();
-    Ok(logs.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Cuts off what of the engine's list of files was not written to its end, if that is all that is wrong with it, and answers how
@@ -109,17 +55,17 @@ pub(super) fn cut_list(path: &Path) -> Result<Option<u64>> {
     let Some((name, mut list)) = witness::list(&dir).map_err(fail)? else { return Ok(None) };
     let mut bytes = Vec::new();
     list.read_to_end(&mut bytes).map_err(fail)?;
-    let mut tail = Tail::default();
+    let mut tail = Tail::of_list();
     for block in bytes.chunks(BLOCK) {
         tail.block(block);
     }
-    let Verdict::Torn(dropped) = tail.verdict() else { return Ok(None) };
-    let end = usize::try_from(dropped).ok().and_then(|dropped| bytes.len().checked_sub(dropped));
+    let Verdict::Torn(cut) = tail.verdict() else { return Ok(None) };
+    let end = usize::try_from(cut.at).ok();
     let Some(whole) = end.and_then(|end| bytes.get(..end)).filter(|whole| !whole.is_empty()) else {
         return Ok(None);
     };
     sys::replace(&dir, &dir, &name, whole).map_err(fail)?;
-    Ok(Some(dropped))
+    Ok(Some(cut.dropped))
 }
 
 /// Refuses metadata in which damage was met.

@@ -129,9 +129,9 @@ pub(super) fn engine(cache: &Cache, read_only: bool) -> Options {
     options
 }
 
-/// For metadata whose log is known to be torn at its end and nowhere else: everything up to there is read.
-pub(super) fn drop_the_torn(options: &mut Options) {
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+/// For logs that are judged by their bytes: whatever they are, the tables and what there is of the logs are read.
+pub(super) fn tolerate_all(options: &mut Options) {
+    options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
 }
 
 /// What the engine has to say, for whoever listens.

@@ -1,4 +1,4 @@
-//! Replacing small files in one step, and writing over those that may be lost.
+//! Replacing small files in one step, writing over those that may be lost, and cutting off what does not count.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -42,6 +42,17 @@ pub(crate) fn overwrite(dir: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// The same for a file that is open, and for what nobody waits for: no fault point, since nothing changes when it fails.
 pub(crate) fn write_over(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, 0)
+}
+
+/// Cuts off everything of `name` in `dir` from `size` on, durably.
+pub(crate) fn cut_off(dir: &Dir, name: &OsStr, size: u64) -> io::Result<()> {
+    let file = dir.open_or_create(name, 0o644)?;
+    fault::point_at(Call::Truncate, dir.path(), name)?;
+    file.set_len(size)?;
+    if fault::step(Call::SyncDocument, dir.path(), name)? {
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes durable what somebody else wrote into the open file `name` of `dir`.

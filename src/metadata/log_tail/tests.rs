@@ -8,12 +8,32 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Writes records as the engine does; answers the log and where each record begins and ends.
+/// Bytes without zeros.
+fn noise(n: usize, size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 7 + at / 256 + n) as u8 | 1).collect()
+}
+
+/// A list of files with records of these sizes.
 fn log(sizes: &[usize]) -> (Vec<u8>, Vec<(usize, usize)>) {
+    let records: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(n, size)| noise(n, *size)).collect();
+    written(&records)
+}
+
+/// Rows as a log has them: the number of the first, how many, up to which row the log was synced, and so many bytes more.
+fn rows(row: u64, count: u32, synced: u64, size: usize) -> Vec<u8> {
+    let mut record = row.to_le_bytes().to_vec();
+    record.extend(count.to_le_bytes());
+    record.extend([3, 8]);
+    record.extend(witness(synced));
+    record.extend(noise(row as usize, size));
+    record
+}
+
+/// Writes records as the engine does; answers the log and where each record begins and ends.
+fn written(records: &[Vec<u8>]) -> (Vec<u8>, Vec<(usize, usize)>) {
     let mut log = Vec::new();
     let mut places = Vec::new();
-    for (n, size) in sizes.iter().enumerate() {
-        let record: Vec<u8> = (0..*size).map(|at| (at * 7 + at / 256 + n) as u8 | 1).collect();
+    for record in records {
         if BLOCK - log.len() % BLOCK < HEADER {
             log.resize(log.len().next_multiple_of(BLOCK), 0);
         }
@@ -46,13 +66,25 @@ fn log(sizes: &[usize]) -> (Vec<u8>, Vec<(usize, usize)>) {
     (log, places)
 }
 
-fn judge(logs: &[&[u8]]) -> Verdict {
-    let mut tail = Tail::default();
-    for log in logs {
-        tail.next_log();
+fn judge(list: &[u8]) -> Verdict {
+    let mut tail = Tail::of_list();
+    list.chunks(BLOCK).for_each(|block| tail.block(block));
+    tail.verdict()
+}
+
+fn judge_logs(synced: u64, logs: &[&[u8]]) -> Verdict {
+    let mut tail = Tail::of_logs(synced);
+    for (n, log) in logs.iter().enumerate() {
+        if n > 0 {
+            tail.next_log();
+        }
         log.chunks(BLOCK).for_each(|block| tail.block(block));
     }
     tail.verdict()
+}
+
+fn torn(log: usize, at: usize, dropped: usize) -> Verdict {
+    Verdict::Torn(Cut { log, at: at as u64, dropped: dropped as u64 })
 }
 
 fn with_hole(log: &[u8], start: usize, length: usize) -> Vec<u8> {
@@ -75,8 +107,7 @@ fn whole_logs_are_sound() {
     for sizes in [&[][..], &[0], &[10], &[BLOCK - HEADER, 5], &[BLOCK - HEADER - 3, 5], &[300_000, 1, 70_000]]
     {
         let (log, _) = log(sizes);
-        assert_eq!(judge(&[&log]), Verdict::Sound, "{sizes:?}");
-        assert_eq!(judge(&[&log, &[], &log]), Verdict::Sound, "{sizes:?}");
+        assert_eq!(judge(&log), Verdict::Sound, "{sizes:?}");
     }
 }
 
@@ -86,13 +117,13 @@ fn a_hole_in_the_last_record_is_torn_wherever_it_is() {
     let (begin, end) = places[2];
     for page in (begin / 4096 * 4096..end).step_by(4096) {
         let start = page.max(begin);
-        let torn = with_hole(&log, start, page + 4096 - start);
-        assert_eq!(judge(&[&torn]), Verdict::Torn((end - begin) as u64), "hole at {start} of {begin}..{end}");
+        let found = judge(&with_hole(&log, start, page + 4096 - start));
+        assert_eq!(found, torn(0, begin, end - begin), "hole at {start} of {begin}..{end}");
     }
     for cut in [begin + 1, begin + HEADER, begin + 20_000, end - 1] {
-        assert_eq!(judge(&[&log[..cut]]), Verdict::Torn((cut - begin) as u64), "cut at {cut}");
+        assert_eq!(judge(&log[..cut]), torn(0, begin, cut - begin), "cut at {cut}");
     }
-    assert_eq!(judge(&[&log[..begin]]), Verdict::Sound);
+    assert_eq!(judge(&log[..begin]), Verdict::Sound);
 }
 
 /// A page that was written into while it was on its way to the disk has the begin of that.
@@ -102,16 +133,15 @@ fn a_last_record_that_lacks_its_end_is_torn_wherever_that_begins() {
         let (log, places) = log(sizes);
         let (begin, end) = places[1];
         for start in begin + 1..end - FEW {
-            let torn = with_hole(&log, start, log.len() - start);
-            let size = (log.len() - begin) as u64;
-            assert_eq!(judge(&[&torn]), Verdict::Torn(size), "zeros from {start} of {begin}..{end}");
+            let found = judge(&with_hole(&log, start, log.len() - start));
+            assert_eq!(found, torn(0, begin, log.len() - begin), "zeros from {start} of {begin}..{end}");
         }
     }
     // So few may be its own, and zeros that end before the log does are another matter.
     let (log, places) = log(&[100, 90]);
     let end = places[1].1;
-    assert_eq!(judge(&[&with_hole(&log, end - FEW + 1, FEW)]), Verdict::Damaged);
-    assert_eq!(judge(&[&with_hole(&log, end - 40, 39)]), Verdict::Damaged);
+    assert_eq!(judge(&with_hole(&log, end - FEW + 1, FEW)), Verdict::Damaged);
+    assert_eq!(judge(&with_hole(&log, end - 40, 39)), Verdict::Damaged);
 }
 
 #[test]
@@ -120,7 +150,7 @@ fn a_hole_before_a_whole_record_is_damage() {
     for (begin, end) in &places[..2] {
         for start in (begin.next_multiple_of(512)..*end).step_by(512) {
             assert_eq!(
-                judge(&[&with_hole(&log, start, 4096.min(end - start))]),
+                judge(&with_hole(&log, start, 4096.min(end - start))),
                 Verdict::Damaged,
                 "hole at {start}"
             );
@@ -134,20 +164,105 @@ fn a_changed_byte_is_damage_even_in_the_last_record() {
     for at in (places[1].0..places[1].1).step_by(997) {
         let mut log = log.clone();
         log[at] ^= 4;
-        assert_eq!(judge(&[&log]), Verdict::Damaged, "changed at {at}");
+        assert_eq!(judge(&log), Verdict::Damaged, "changed at {at}");
     }
 }
 
+/// Two logs of the same rows one after the other: ten records each, of one row and 3,000 bytes, `synced` known to the last.
+fn two_logs(synced: u64) -> [(Vec<u8>, Vec<(usize, usize)>); 2] {
+    let record = |row: u64| rows(row, 1, if row < 120 { 100 } else { synced }, 3_000);
+    [0, 1].map(|n| written(&(101 + n * 10..111 + n * 10).map(record).collect::<Vec<_>>()))
+}
+
 #[test]
-fn only_the_last_of_several_logs_may_be_torn() {
-    let (log, places) = log(&[100, 50_000]);
-    let torn = with_hole(&log, 8192, 4096);
-    let size = (places[1].1 - places[1].0) as u64;
-    assert_eq!(judge(&[&log, &torn]), Verdict::Torn(size));
-    assert_eq!(judge(&[&torn, &log]), Verdict::Damaged);
-    assert_eq!(judge(&[&log[..40_000], &log]), Verdict::Damaged);
-    // A new log in which nothing was written yet.
-    assert_eq!(judge(&[&torn, &[]]), Verdict::Torn(size));
+fn records_of_logs_follow_each_other() {
+    let records = [rows(7, 3, 0, 10), rows(10, 0, 0, 0), rows(10, 2, 9, 70_000), rows(12, 1, 9, 5)];
+    let (log, _) = written(&records[..3]);
+    let (next, _) = written(&records[3..]);
+    assert_eq!(judge_logs(11, &[&log, &[], &next]), Verdict::Sound);
+    // The engine drops what has no end by itself.
+    assert_eq!(judge_logs(9, &[&log[..log.len() - 3]]), Verdict::Sound);
+    assert_eq!(judge_logs(10, &[&log[..log.len() - 3]]), Verdict::Damaged);
+    assert_eq!(judge_logs(9, &[&log[..log.len() - 3], &[]]), Verdict::Sound);
+    // A row comes once.
+    assert_eq!(judge_logs(0, &[&next, &log]), Verdict::Damaged);
+    assert_eq!(judge_logs(0, &[&next, &next]), Verdict::Damaged);
+    let (short, _) = written(&[records[0].clone(), b"too short".to_vec()]);
+    assert_eq!(judge_logs(0, &[&short]), Verdict::Damaged);
+}
+
+/// Whatever a cut took first of what was not synced, everything from there on goes, whole or not.
+#[test]
+fn a_hole_in_what_was_not_synced_is_torn_whatever_is_whole_behind_it() {
+    let [(log, places), (next, _)] = two_logs(100);
+    for (n, (begin, end)) in places.iter().enumerate() {
+        let lost = 101 + n as u64;
+        for start in [*begin, begin.next_multiple_of(512), (end - 1) / 512 * 512] {
+            let hole = with_hole(&log, start, 512 - start % 512);
+            // A record that has its whole end in the hole is not the first.
+            let first = places.iter().find(|(begin, end)| hole[*begin..*end] != log[*begin..*end]).unwrap();
+            let cut = torn(0, first.0, log.len() - first.0 + next.len());
+            assert_eq!(judge_logs(100, &[&hole, &next]), cut, "record {n}, hole at {start}");
+        }
+        let short = &log[..end - 3];
+        assert_eq!(judge_logs(lost - 1, &[short, &next]), torn(0, *begin, end - 3 - begin + next.len()));
+        // With nothing left before it, all that is known is that the row before the next log is gone.
+        let known = if n == 0 { 110 } else { lost };
+        assert_eq!(judge_logs(known, &[short, &next]), Verdict::Damaged, "the witness knows of {known}");
+        // The end of a log is gone with whole records, and the next one is there.
+        let gap = judge_logs(lost - 1, &[&log[..*begin], &next]);
+        let expected = if n == 0 { Verdict::Sound } else { torn(1, 0, next.len()) };
+        assert_eq!(gap, expected, "from record {n} on");
+        if n > 0 {
+            assert_eq!(judge_logs(lost, &[&log[..*begin], &next]), Verdict::Damaged);
+        }
+    }
+    // Nothing but zeros from some record on.
+    let zeros = with_hole(&log, places[4].0, log.len());
+    assert_eq!(judge_logs(100, &[&zeros]), torn(0, places[4].0, log.len() - places[4].0));
+    assert_eq!(judge_logs(105, &[&zeros]), Verdict::Damaged);
+}
+
+/// Records say what was synced when they were made, without any witness beside the log.
+#[test]
+fn a_hole_in_what_a_later_record_knows_to_be_synced_is_damage() {
+    for synced in 100..119 {
+        let [(log, places), (next, later)] = two_logs(synced);
+        for (n, (begin, end)) in places.iter().enumerate() {
+            let hole = with_hole(&log, begin.next_multiple_of(512), 512);
+            let first = places.iter().find(|(begin, end)| hole[*begin..*end] != log[*begin..*end]).unwrap();
+            let lost = 101 + places.iter().position(|place| place == first).unwrap() as u64;
+            let found = judge_logs(0, &[&hole, &next]);
+            assert_eq!(found == Verdict::Damaged, synced >= lost, "record {n}, synced {synced}: {found:?}");
+            let found = judge_logs(0, &[&log[..end - 3], &next]);
+            let known = if n == 0 { 110 } else { 101 + n as u64 };
+            assert_eq!(found == Verdict::Damaged, synced >= known, "record {n}, synced {synced}");
+        }
+        // The one that knows it is not there either.
+        let hole = with_hole(&log, places[3].0, 512);
+        assert!(matches!(judge_logs(0, &[&hole, &next[..later[9].0]]), Verdict::Torn(_)));
+    }
+    // Whose begin is lost: the row before the first that is left is, for certain.
+    let [(log, places), _] = two_logs(0);
+    let hole = with_hole(&log, 0, 512);
+    assert_eq!(judge_logs(100, &[&hole]), torn(0, 0, log.len()));
+    assert_eq!(judge_logs(101, &[&hole]), Verdict::Damaged);
+    // The zeros end before the sector does, and so do those of the record.
+    let begin = places[5].0.next_multiple_of(512);
+    assert_eq!(judge_logs(0, &[&with_hole(&log, begin, 500)]), Verdict::Damaged);
+    assert!(matches!(judge_logs(0, &[&with_hole(&log, begin + 12, 500)]), Verdict::Torn(_)));
+}
+
+/// Content may be a log, and says nothing of the one it is in.
+#[test]
+fn a_log_within_a_record_is_no_record() {
+    let (inner, _) = written(&[rows(5, 1, 4, 0), rows(6, 1, 5, 100)]);
+    let record = [rows(20, 1, 10, 600), inner].concat();
+    let (log, places) = written(&[rows(19, 1, 10, 10), record]);
+    let hole = with_hole(&log, 512 - 7, 7 + 20);
+    assert_eq!(judge_logs(0, &[&hole]), Verdict::Damaged, "no hole");
+    let hole = with_hole(&log, places[1].0, 512 - places[1].0);
+    assert_eq!(judge_logs(0, &[&hole]), torn(0, places[1].0, log.len() - places[1].0));
 }
 
 #[test]
@@ -158,7 +273,7 @@ fn kinds_that_the_settings_never_ask_for_are_damage() {
         log.extend_from_slice(&checksum(kind, b"more").to_le_bytes());
         log.extend_from_slice(&[4, 0, kind]);
         log.extend_from_slice(b"more");
-        assert_eq!(judge(&[&log]), Verdict::Damaged, "{kind}");
+        assert_eq!(judge(&log), Verdict::Damaged, "{kind}");
         log.truncate(end);
     }
 }
@@ -171,13 +286,37 @@ proptest! {
         holes in prop::collection::vec((0_usize..80_000, 0_usize..9_000, any::<u8>()), 0..4),
     ) {
         let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
-        let _ = judge(&logs);
+        let _ = judge_logs(9, &logs);
         let (mut log, _) = log(&[100, size, 100]);
         for (at, length, byte) in holes {
             let end = (at + length).min(log.len());
             log[at.min(end)..end].fill(byte);
         }
-        let _ = judge(&[&log]);
+        let _ = (judge(&log), judge_logs(0, &[&log]));
+    }
+
+    #[test]
+    fn what_is_left_of_torn_logs_is_what_comes_before_the_first_loss(
+        sizes in prop::collection::vec(0_usize..40_000, 2..8),
+        at in any::<prop::sample::Index>(),
+        lengths in prop::collection::vec(1_usize..9_000, 1..3),
+        synced in 0_u64..9,
+    ) {
+        let records: Vec<_> = (1..).zip(&sizes).map(|(row, size)| rows(row, 1, synced.min(row - 1), *size)).collect();
+        let (log, places) = written(&records);
+        let at = at.index(log.len());
+        let damaged = lengths.iter().fold(log.clone(), |log, length| with_hole(&log, at / 512 * 512, *length / 512 * 512));
+        let lost = places.iter().position(|(begin, end)| damaged[*begin..*end] != log[*begin..*end]);
+        match judge_logs(0, &[&damaged]) {
+            Verdict::Sound => prop_assert!(lost.is_none()),
+            Verdict::Torn(cut) => {
+                let lost = lost.unwrap();
+                prop_assert_eq!(cut.at as usize, places[lost].0);
+                prop_assert_eq!(cut.dropped as usize, log.len() - places[lost].0);
+            }
+            // Something that is whole knows of it.
+            Verdict::Damaged => prop_assert!(synced > lost.unwrap() as u64),
+        }
     }
 
     #[test]
@@ -189,8 +328,9 @@ proptest! {
         let (log, places) = log(&sizes);
         let at = at.index(log.len());
         let damaged = with_hole(&log, at, length);
-        if let Verdict::Torn(dropped) = judge(&[&damaged]) {
-            let kept = log.len() - dropped as usize;
+        if let Verdict::Torn(cut) = judge(&damaged) {
+            let kept = cut.at as usize;
+            prop_assert_eq!(cut.dropped as usize, log.len() - kept);
             // A record whose bytes did not change is not dropped.
             for (begin, end) in places {
                 prop_assert!(begin < kept || damaged[begin..end] != log[begin..end]);

@@ -6,6 +6,7 @@
 //! which nothing is promised before that: another tool wrote them, or damaged them.
 
 mod check;
+mod crowd;
 mod limits;
 
 use std::fs;
@@ -152,7 +153,8 @@ impl Workload {
             0 => self.flush(),
             1 => self.start_upload(),
             4 | 9 => self.save_upload(),
-            2 if self.step % 40 == 22 => {
+            2 if self.step % 40 == 2 => self.crowd(),
+            2 => {
                 self.push("small", &[200, 5_000]);
                 self.repair();
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::crowd::{CROWD, is_of_crowd};
 use super::limits::{finish_uploads, leases_hold, limits_hold, release};
 use super::{CHECKPOINT, SOURCE, mend, options, say, variable};
 use crate::digest::Digest;
@@ -111,7 +112,14 @@ impl Promises {
         };
         // A collection goes group by group.
         let in_parts = !foreign.is_empty() || self.kind() == "collect";
-        let allowed = found == old || (self.under_way.is_some() && found == new) || (in_parts && partly());
+        let in_crowd = || {
+            let line = self.under_way.as_ref().filter(|line| line["kind"] == CROWD);
+            line.is_some_and(|line| is_of_crowd(&found, &old, line))
+        };
+        let allowed = found == old
+            || (self.under_way.is_some() && found == new)
+            || (in_parts && partly())
+            || in_crowd();
         if !allowed {
             return Err(difference(&old, &found));
         }
