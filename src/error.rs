@@ -34,7 +34,7 @@ pub enum ErrorKind {
     Locked,
     /// Stored state contradicts itself. Rebuild, or restore the named content.
     Corrupt,
-    /// Written by a newer format, or a place that a store cannot live on.
+    /// Written by a newer format, a place that a store cannot live on, or something that a registry does not do.
     Unsupported,
     /// The store was opened for reading only.
     ReadOnly,
@@ -52,6 +52,13 @@ pub enum ErrorKind {
     /// The answer is not in memory, and the handle was told not to wait for a disk. Nothing changed; ask again on a thread
     /// that may wait.
     WouldBlock,
+    /// A registry wants to know who asks, and the credentials are missing, or it does not take them.
+    Unauthorized,
+    /// A registry knows who asks, and does not allow it.
+    Denied,
+    /// A registry could not be reached, had no time, or answered what the protocol does not know. Nothing is known of what was
+    /// asked; the same again may help.
+    Unavailable,
     /// The operating system or the metadata engine failed; see the source.
     Io,
 }

@@ -51,6 +51,12 @@ pub mod fuzzing {
         crate::metadata::fuzzing::log(bytes);
     }
 
+    /// See `transfer::registry::fuzzing::client`.
+    #[cfg(feature = "client")]
+    pub fn client(bytes: &[u8]) {
+        crate::transfer::registry::fuzzing::client(bytes);
+    }
+
     /// See `server::fuzzing::request`.
     #[cfg(feature = "server")]
     pub fn request(text: &str) {

@@ -1,7 +1,26 @@
-//! Base64 as descriptors carry it in `data` (RFC 4648, section 4).
+//! Base64 as descriptors carry it in `data`, and files and headers carry credentials (RFC 4648, section 4).
+
+/// The digits in the order of their values.
+#[cfg(any(feature = "client", test))]
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Encodes bytes, with padding.
+#[cfg(any(feature = "client", test))]
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits =
+            group.iter().fold(0_usize, |bits, b| (bits << 8) | usize::from(*b)) << (8 * (3 - group.len()));
+        for at in 0..4_usize {
+            let digit = ALPHABET.get((bits >> (18 - 6 * at)) & 63).copied().unwrap_or_default();
+            text.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
 
 /// Decodes text with padding; None for anything that is not exactly that.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     if !text.len().is_multiple_of(4) {
         return None;
@@ -39,21 +58,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    fn encode(bytes: &[u8]) -> String {
-        let mut text = String::new();
-        for group in bytes.chunks(3) {
-            let bits = group.iter().fold(0_usize, |bits, b| (bits << 8) | usize::from(*b))
-                << (8 * (3 - group.len()));
-            for at in 0..4_usize {
-                let digit = ALPHABET.get((bits >> (18 - 6 * at)) & 63).copied().unwrap_or_default();
-                text.push(if at <= group.len() { char::from(digit) } else { '=' });
-            }
-        }
-        text
-    }
 
     #[test]
     fn known() {

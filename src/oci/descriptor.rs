@@ -124,7 +124,7 @@ impl<D> Fields<D> {
 
 /// A JSON object, and nothing else: what serde derives also takes an array for a struct, member by member, which would
 /// be a second spelling of every document that no other reader knows.
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

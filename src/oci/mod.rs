@@ -6,7 +6,7 @@
 
 mod annotations;
 pub mod attached;
-mod base64;
+pub(crate) mod base64;
 mod descriptor;
 pub(crate) mod json;
 pub mod layout;
@@ -15,11 +15,15 @@ pub mod media_type;
 pub mod names;
 mod pattern;
 mod reference;
+mod remote;
 
 pub use annotations::Annotations;
+#[cfg(feature = "client")]
+pub(crate) use descriptor::Object;
 pub use descriptor::{Descriptor, Platform};
 pub use layout::{IndexEntry, IndexWriter, LayoutName, Membership, read_index};
 pub use manifest::{MAX_MANIFEST_SIZE, MAX_SUCCESSORS, Manifest, Role, Successor};
 pub use media_type::ManifestKind;
 pub use pattern::TagPattern;
 pub use reference::{Reference, RepositoryName, Tag};
+pub use remote::{RegistryName, RemoteName};

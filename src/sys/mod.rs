@@ -17,6 +17,8 @@ mod scratch;
 mod space;
 mod temp;
 mod tree;
+#[cfg(feature = "client")]
+mod user_file;
 
 pub(crate) use self::atomic::{overwrite, replace, sync_document, write_over};
 pub(crate) use self::clock::{Clock, now};
@@ -31,3 +33,5 @@ pub(crate) use self::scratch::ScratchDir;
 pub(crate) use self::space::{Free, FsKind, filesystem_id, filesystem_kind, free_space, sync_filesystem};
 pub(crate) use self::temp::TempFile;
 pub(crate) use self::tree::{Linked, clear, copy_mode, is_within, link, remove_tree};
+#[cfg(feature = "client")]
+pub(crate) use self::user_file::{names_in, read_small, replace_private};

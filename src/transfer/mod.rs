@@ -6,6 +6,8 @@ mod copy;
 mod finish;
 mod parallel;
 mod platforms;
+#[cfg(feature = "client")]
+pub(crate) mod registry;
 mod run;
 mod seam;
 mod store;
@@ -15,6 +17,11 @@ pub use self::closure::{
 };
 pub use self::copy::{Absent, Copied, Copier, Item, LeftOut, Outcome, Step};
 pub use self::platforms::Platforms;
+#[cfg(feature = "client")]
+pub use self::registry::{
+    Credential, CredentialFiles, Credentials, RegistryClient, RegistryOptions, RemoteContent,
+    RemoteRepository,
+};
 pub use self::seam::{Arrival, Fetched, FoundBy, FoundReferrers, Incoming, Ready, Sink, Source};
 pub use self::store::RepositorySink;
 

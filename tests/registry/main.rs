@@ -5,6 +5,8 @@
 
 mod artifacts;
 mod base;
+#[cfg(feature = "client")]
+mod client;
 mod deletes;
 mod lists;
 mod manifests;
