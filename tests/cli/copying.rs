@@ -213,7 +213,7 @@ fn progress_is_told_to_programs() {
     );
     assert!(
         text(&place.run(&["cp", "oci:a:lib:v1.2.0", "oci:b", "--progress", "none"]).stderr)
-            .contains("1 references")
+            .contains("; 1 reference, 1 manifest; ")
     );
     place.fails(2, &["cp", "oci:a", "oci:b", "--progress", "loud"]);
 }

@@ -51,6 +51,7 @@ mod pull;
 mod push;
 mod rebuild;
 mod reference;
+mod remote_ref;
 mod repair;
 mod repo;
 mod resolve;
