@@ -124,7 +124,7 @@ impl<D> Fields<D> {
 
 /// A JSON object, and nothing else: what serde derives also takes an array for a struct, member by member, which would
 /// be a second spelling of every document that no other reader knows.
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -181,7 +181,7 @@ impl Platform {
 }
 
 /// Takes `null` for the default.
-pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
