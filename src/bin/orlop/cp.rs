@@ -380,8 +380,8 @@ impl Plan {
 /// The one name that a destination has, if it has one.
 fn named(to: &Named) -> Result<Option<(RepositoryName, Vec<Tag>)>, Failure> {
     match to {
-        Named::Layout(_) if to.is_whole() => Ok(None),
-        Named::Layout(target) => repository_and_tags(target).map(Some),
+        Named::Layout(_) | Named::Archive(_) if to.is_whole() => Ok(None),
+        Named::Layout(target) | Named::Archive(target) => repository_and_tags(target).map(Some),
         Named::Registry(remote) if remote.references.is_empty() => Ok(None),
         Named::Registry(remote) => Ok(Some((remote.repository.clone().unwrap_or_default(), remote.tags()?))),
     }

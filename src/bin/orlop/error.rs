@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Partial = 8,
     /// Refused because it would be unsafe.
     Policy = 9,
+    /// They are not the same, where that was asked.
+    Differs = 10,
     /// No space, inodes or quota left.
     NoSpace = 11,
     /// Stopped by SIGHUP; as a shell shows the end by a signal.

@@ -23,17 +23,21 @@ mod confirm;
 mod content;
 mod copied;
 mod cp;
+mod diff;
 mod discover;
 mod endpoint;
 mod entry_path;
 mod error;
+mod export;
 mod fileref;
 mod from_file;
 mod gc;
 mod generate;
+mod import;
 mod init;
 mod inspect;
 mod interrupt;
+mod inventory;
 mod lease;
 mod loose;
 mod ls;
@@ -41,6 +45,7 @@ mod manifest;
 mod merge;
 mod names;
 mod near;
+mod out_file;
 mod output;
 mod pack;
 mod place;
@@ -60,6 +65,7 @@ mod serve;
 mod session;
 mod source;
 mod tag;
+mod tar_ref;
 mod transfers;
 mod unpack;
 mod unpack_source;
@@ -79,15 +85,16 @@ A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOS
 const EXIT_CODES: &str = "\
 Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
-8 done in part, 9 refused as unsafe, 11 no space or quota left, \
+8 done in part, 9 refused as unsafe, 10 different, 11 no space or quota left, \
 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 /// The verbs by what one wants to do. One that is not listed comes last.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp", "backup", "restore"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Across a gap", &["inventory", "export", "import", "diff"]),
     ("Registry", &["serve"]),
 ];
 
@@ -176,6 +183,10 @@ fn ungrouped() -> Command {
             lease::command(),
             usage::command(),
             checkpoint::command(),
+            inventory::command(),
+            export::command(),
+            import::command(),
+            diff::command(),
             serve::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -240,6 +251,10 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
+        "inventory" => inventory::run(&inventory::Args::of(matches), &output),
+        "export" => export::run(&export::Args::of(matches), &output),
+        "import" => import::run(&import::Args::of(matches), &output),
+        "diff" => diff::run(&diff::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),

@@ -19,9 +19,9 @@ const A_REGISTRY: &str = "a registry";
 const REGISTRY: &str = "layouts on disk are what works: write oci:DIR:TAG; `skopeo copy` or `oras cp` carries it between a \
      layout and a registry";
 
-/// What to do with an archive as long as only directories can be read.
-pub(crate) const UNPACK: &str = "unpack an OCI archive with `tar -xf FILE -C DIR`, or let `skopeo copy` write it or a \
-     Docker archive to oci:DIR:TAG";
+/// What to do with an archive where only directories can be read.
+pub(crate) const UNPACK: &str =
+    "`orlop import FILE oci:DIR` takes an archive of a layout or of docker into a layout";
 
 const FORMS: &str = "write oci:DIR, oci:DIR:TAG, oci:DIR:REPOSITORY:TAG or oci:DIR@DIGEST";
 
@@ -262,7 +262,7 @@ fn is_registry(text: &str) -> bool {
 }
 
 /// Splits `DIR`, `DIR:REF`, `DIR@DIGEST` or `DIR:REPOSITORY@DIGEST`.
-fn split(rest: &str, text: &str) -> Result<Target, Failure> {
+pub(crate) fn split(rest: &str, text: &str) -> Result<Target, Failure> {
     let (before, digest) = split_digest(rest)?;
     let (directory, name) = match before.split_once(':') {
         Some((directory, name)) => (directory, Some(name)),

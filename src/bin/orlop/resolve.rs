@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::platform::{Wanted, platform_option, select};
 use crate::reference::Target;
 use crate::session;
+use crate::tar_ref;
 use crate::view::{View, complete};
 use clap::{ArgMatches, Command};
 
@@ -20,7 +21,7 @@ pub(crate) struct Args {
 pub(crate) fn command() -> Command {
     verb("resolve", "Print the digest of a manifest", "", "orlop resolve oci:app:v1")
         .visible_alias("digest")
-        .arg(target("oci:DIR:REF", "The manifest"))
+        .arg(target("oci:DIR:REF|tar:FILE:REF", "The manifest"))
         .arg(flag("full-reference", "Print a reference by digest instead of the digest alone").short('l'))
         .arg(platform_option())
 }
@@ -36,12 +37,30 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(target) = tar_ref::parse(&args.target) {
+        return in_archive(&target?, args, output);
+    }
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
     let found = select(target.find(&store)?, args.platform.as_ref(), &target)?;
     let descriptor = complete(&found.repository, &found.descriptor)?;
     let view = View::new(target.by_digest(found.repository.name(), &descriptor.digest), &descriptor);
-    output.result([view.digest], &view, || {
+    print(&view, args, output)
+}
+
+fn in_archive(target: &Target, args: &Args, output: &Output) -> Result<(), Failure> {
+    if args.platform.is_some() {
+        return Err(Failure::usage("platforms cannot be looked for in an archive, option=--platform")
+            .with_hint("`orlop import` it into a layout first"));
+    }
+    let archive = tar_ref::open(target)?;
+    let (repository, descriptor) = tar_ref::find(&archive, target)?;
+    let reference = target.by_digest(&repository, &descriptor.digest).replacen("oci:", "tar:", 1);
+    print(&View::new(reference, &descriptor), args, output)
+}
+
+fn print(view: &View, args: &Args, output: &Output) -> Result<(), Failure> {
+    output.result([view.digest], view, || {
         if args.full_reference { format!("{}\n", view.reference) } else { format!("{}\n", view.digest) }
     })
 }
