@@ -7,6 +7,7 @@ use crate::cp::{self, Choice};
 use crate::error::Failure;
 use crate::names::Naming;
 use crate::output::Output;
+use crate::remote::RemoteArgs;
 use crate::remote_ref;
 use crate::session::WriteArgs;
 
@@ -29,7 +30,7 @@ pub(crate) fn backup_command() -> Command {
     .arg(flag("include-referrers", "What is attached is always copied").hide(true))
     .args(Choice::declare())
     .args(Naming::declare())
-    .args(remote_ref::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn restore_command() -> Command {
     .arg(flag("exclude-referrers", "Leave out what is attached"))
     .args(Choice::declare())
     .args(Naming::declare())
-    .args(remote_ref::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -87,7 +88,7 @@ fn run(
         naming: Naming::of(matches)?,
         choice,
         write: WriteArgs::of(matches),
-        client: remote_ref::client(matches),
+        client: remote_ref::client(&RemoteArgs::of(matches))?,
     };
     cp::run(&args, output)
 }

@@ -15,6 +15,7 @@ use crate::names::{Move, Naming, settle};
 use crate::output::{Output, plain};
 use crate::platform::Wanted;
 use crate::reference::repository_and_tags;
+use crate::remote::RemoteArgs;
 use crate::remote_ref;
 use crate::session::WriteArgs;
 use crate::transfers::Transfers;
@@ -68,7 +69,7 @@ pub(crate) fn command() -> Command {
     .args(declare())
     .args(Choice::declare())
     .args(Naming::declare())
-    .args(remote_ref::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -157,7 +158,7 @@ impl Args {
             naming: Naming::of(matches)?,
             choice: Choice::of(matches),
             write: WriteArgs::of(matches),
-            client: remote_ref::client(matches),
+            client: remote_ref::client(&RemoteArgs::of(matches))?,
         })
     }
 }

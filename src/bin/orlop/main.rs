@@ -39,6 +39,7 @@ mod inspect;
 mod interrupt;
 mod inventory;
 mod lease;
+mod login;
 mod loose;
 mod ls;
 mod manifest;
@@ -56,6 +57,7 @@ mod pull;
 mod push;
 mod rebuild;
 mod reference;
+mod remote;
 mod remote_ref;
 mod repair;
 mod repo;
@@ -80,12 +82,16 @@ const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and
 
 const REFERENCES: &str = "\
 A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOSITORY:TAG`, `oci:DIR@DIGEST` or \
-`oci:DIR:REPOSITORY@DIGEST`. The first colon ends the directory. An existing directory may be given without `oci:`.";
+`oci:DIR:REPOSITORY@DIGEST`. The first colon ends the directory. An existing directory may be given without `oci:`.
+
+\
+Something in a registry is named as `HOST[:PORT]/REPOSITORY:TAG` or `HOST[:PORT]/REPOSITORY@DIGEST`.";
 
 const EXIT_CODES: &str = "\
 Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
-8 done in part, 9 refused as unsafe, 10 different, 11 no space or quota left, \
+6 not allowed by a registry, 7 registry not reached, 8 done in part, 9 refused as unsafe or not proved, 10 different, \
+11 no space or quota left, \
 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 /// The verbs by what one wants to do. One that is not listed comes last.
@@ -95,7 +101,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
     ("Across a gap", &["inventory", "export", "import", "diff"]),
-    ("Registry", &["serve"]),
+    ("Registries", &["login", "logout", "serve"]),
 ];
 
 fn command() -> Command {
@@ -187,6 +193,8 @@ fn ungrouped() -> Command {
             export::command(),
             import::command(),
             diff::command(),
+            login::login_command(),
+            login::logout_command(),
             serve::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -255,6 +263,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "export" => export::run(&export::Args::of(matches), &output),
         "import" => import::run(&import::Args::of(matches), &output),
         "diff" => diff::run(&diff::Args::of(matches), &output),
+        "login" => login::login(&login::Args::of(matches), &output),
+        "logout" => login::logout(&login::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),

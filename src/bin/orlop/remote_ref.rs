@@ -1,20 +1,19 @@
 //! References to registries as sources and destinations of copies: `REGISTRY/REPOSITORY[:TAG[,TAG...]|@DIGEST]`.
 
-use std::path::Path;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgMatches, value_parser};
 use orlop::oci::{Reference, RegistryName, RemoteName, RepositoryName, Tag};
-use orlop::transfer::{RegistryClient, RegistryOptions, RemoteRepository};
+use orlop::transfer::{RegistryClient, RemoteRepository};
 use parking_lot::Mutex;
 
-use crate::args::{flag, option, value};
 use crate::endpoint::{Selected, Selection};
 use crate::error::{Exit, Failure};
 use crate::from_file::Tags;
 use crate::interrupt;
 use crate::reference::usage;
+use crate::remote::{self, RemoteArgs};
 
 /// How often a wait looks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
@@ -160,49 +159,29 @@ impl Remote {
     }
 }
 
-/// What is behind the scheme, and the host at its beginning. None for what is on disk: a path that is there, or has a scheme of its own.
+/// What is behind the scheme, and the host at its beginning. None for what is on disk.
 fn remote_part(text: &str) -> Option<(&str, &str)> {
-    if let Some(rest) = text.strip_prefix("docker://") {
-        return Some((rest, rest.split('/').next().unwrap_or(rest)));
-    }
-    let (host, _) = text.split_once('/')?;
-    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let is_host = name == "localhost" || name.trim_matches('.').contains('.') || port.is_some();
-    let is_there = Path::new(text).exists() || Path::new(name).exists();
-    (is_host && port.is_none_or(is_port) && !is_there).then_some((text, host))
+    // A registry with nothing behind it can only be told from a directory by its slash.
+    let is_alone = || text.ends_with('/') && remote::reference(&format!("{text}x")).is_some();
+    let rest = remote::reference(text).or_else(|| is_alone().then_some(text))?;
+    Some((rest, rest.split('/').next().unwrap_or(rest)))
 }
 
-/// How registries are talked to.
-pub(crate) fn declare() -> [Arg; 3] {
-    [
-        flag("plain-http", "Speak HTTP to registries; those on this machine are spoken to so anyway"),
-        flag("insecure", "Do not check the certificates of registries"),
-        option("ca-file", "FILE", "Trust the certificates of this authority as well")
-            .value_parser(value_parser!(std::path::PathBuf)),
-    ]
-}
-
-/// The client that the arguments ask for.
-pub(crate) fn client(matches: &ArgMatches) -> RegistryClient {
-    let mut options = RegistryOptions::new()
-        .plain_http(matches.get_flag("plain-http"))
-        .insecure(matches.get_flag("insecure"))
-        .sleep(|time| {
+/// A client whose waits end when a signal comes.
+pub(crate) fn client(args: &RemoteArgs) -> Result<RegistryClient, Failure> {
+    args.client_with(|options| {
+        options.sleep(|time| {
             let end = Instant::now() + time;
             while !interrupt::is_caught() {
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return std::ops::ControlFlow::Continue(());
+                    return ControlFlow::Continue(());
                 }
                 std::thread::sleep(left.min(SLICE));
             }
-            std::ops::ControlFlow::Break(())
-        });
-    if let Some(file) = value::<std::path::PathBuf>(matches, "ca-file") {
-        options = options.certificate_authority(file);
-    }
-    options.client()
+            ControlFlow::Break(())
+        })
+    })
 }
 
 #[cfg(test)]
