@@ -7,7 +7,7 @@
 mod annotations;
 pub mod attached;
 pub(crate) mod base64;
-mod descriptor;
+pub(crate) mod descriptor;
 pub(crate) mod json;
 pub mod layout;
 mod manifest;

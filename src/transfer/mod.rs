@@ -1,5 +1,7 @@
 //! Moving artifacts with everything that belongs to them from one place to another.
 
+#[cfg(feature = "archive")]
+pub mod archive;
 mod closure;
 mod contents;
 mod copy;

@@ -28,6 +28,7 @@ mod serve_policy;
 mod serve_support;
 mod support;
 mod tree;
+mod verbs_archive;
 mod verbs_blob;
 mod verbs_gc;
 mod verbs_manifest;

@@ -532,6 +532,11 @@ fn now() -> Result<String, Failure> {
     Ok(second.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// What SOURCE_DATE_EPOCH says, for times that cannot be before 1970.
+pub(crate) fn source_date() -> Result<Option<u64>, Failure> {
+    Ok(epoch()?.map(|second| u64::try_from(second).unwrap_or(0)))
+}
+
 /// The time that stands for now, and for those of packed files, if the user gave one.
 fn epoch() -> Result<Option<i64>, Failure> {
     let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };

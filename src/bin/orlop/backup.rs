@@ -7,6 +7,8 @@ use crate::cp::{self, Choice};
 use crate::error::Failure;
 use crate::names::Naming;
 use crate::output::Output;
+use crate::remote::RemoteArgs;
+use crate::remote_ref;
 use crate::session::WriteArgs;
 
 pub(crate) fn backup_command() -> Command {
@@ -20,7 +22,7 @@ pub(crate) fn backup_command() -> Command {
     .arg(
         Arg::new("places")
             .value_name("REPOSITORY[:TAG,...]")
-            .help("What to copy: oci:DIR, oci:DIR:REPOSITORY or oci:DIR:REPOSITORY:TAG,TAG")
+            .help("What to copy: REGISTRY/REPOSITORY[:TAG,TAG], oci:DIR, oci:DIR:REPOSITORY or oci:DIR:REPOSITORY:TAG,TAG")
             .num_args(1..)
             .required(true),
     )
@@ -28,6 +30,7 @@ pub(crate) fn backup_command() -> Command {
     .arg(flag("include-referrers", "What is attached is always copied").hide(true))
     .args(Choice::declare())
     .args(Naming::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -38,11 +41,17 @@ pub(crate) fn restore_command() -> Command {
         "The same as `orlop cp -r oci:DIR DESTINATION`.",
         "orlop restore -i mirror oci:store",
     )
-    .arg(Arg::new("to").value_name("DESTINATION").help("Where to: oci:DIR").required(true))
+    .arg(
+        Arg::new("to")
+            .value_name("DESTINATION")
+            .help("Where to: REGISTRY/REPOSITORY or oci:DIR")
+            .required(true),
+    )
     .arg(option("input", "DIR", "The layout to copy").short('i').required(true))
     .arg(flag("exclude-referrers", "Leave out what is attached"))
     .args(Choice::declare())
     .args(Naming::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -79,6 +88,7 @@ fn run(
         naming: Naming::of(matches)?,
         choice,
         write: WriteArgs::of(matches),
+        client: remote_ref::client(&RemoteArgs::of(matches))?,
     };
     cp::run(&args, output)
 }

@@ -11,6 +11,7 @@ use crate::content::{descriptor_flag, pretty_flag};
 use crate::error::{Exit, Failure};
 use crate::output::{self, plain};
 use crate::reference::{Selector, Target};
+use crate::remote::RemoteArgs;
 use crate::session::WriteArgs;
 
 /// The arguments of a deletion.
@@ -21,6 +22,7 @@ pub(crate) struct DeleteArgs {
     pub(crate) descriptor: bool,
     pub(crate) pretty: bool,
     pub(crate) write: WriteArgs,
+    pub(crate) remote: RemoteArgs,
 }
 
 impl DeleteArgs {
@@ -32,6 +34,7 @@ impl DeleteArgs {
             .arg(descriptor_flag())
             .arg(pretty_flag())
             .args(WriteArgs::declare())
+            .args(RemoteArgs::declare())
     }
 
     pub(crate) fn of(matches: &ArgMatches) -> Self {
@@ -41,6 +44,7 @@ impl DeleteArgs {
             descriptor: matches.get_flag("descriptor"),
             pretty: matches.get_flag("pretty"),
             write: WriteArgs::of(matches),
+            remote: RemoteArgs::of(matches),
         }
     }
 }

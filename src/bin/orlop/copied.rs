@@ -7,13 +7,18 @@ use orlop::oci::Role;
 use orlop::transfer::Copied;
 use serde::Serialize;
 
+use crate::endpoint::Named;
 use crate::error::Failure;
 use crate::names::Move;
 use crate::output::{self, Output, plain};
-use crate::reference::Target;
+use crate::view::plural;
 
 /// Failures that are printed for people.
 const SHOWN: usize = 20;
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
 
 /// What was done.
 #[derive(Serialize)]
@@ -65,9 +70,9 @@ pub(crate) struct Failed {
 }
 
 impl Report {
-    pub(crate) fn new(to: &Target, dry_run: bool) -> Self {
+    pub(crate) fn new(to: &str, dry_run: bool) -> Self {
         Self {
-            reference: to.shown(),
+            reference: to.to_owned(),
             dry_run,
             references: 0,
             digests: Vec::new(),
@@ -86,7 +91,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn done(&mut self, one: &Move, to: &Target) {
+    pub(crate) fn done(&mut self, one: &Move, to: &Named) {
         self.references += 1;
         self.digests.push(one.root);
         self.tags.extend(one.tags.iter().map(|tag| to.by_tag(&one.to, tag)));
@@ -127,9 +132,11 @@ impl Report {
         let milliseconds = Duration::from_secs_f64(self.seconds).as_millis();
         let rate = u128::from(self.bytes) * 1000 / milliseconds.max(1);
         text.push_str(&format!(
-            "; {} references, {} manifests; {:.1} s, {}/s",
+            "; {} {}, {} {}; {:.1} s, {}/s",
             self.references,
+            plural(count(self.references), "reference"),
             self.manifests,
+            plural(count(self.manifests), "manifest"),
             self.seconds,
             output::size(u64::try_from(rate).unwrap_or(u64::MAX))
         ));

@@ -1,19 +1,22 @@
 //! `orlop cp`
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use orlop::transfer::{Copier, Item, Platforms};
+use orlop::oci::{RepositoryName, Tag};
+use orlop::transfer::{Copier, Item, Platforms, RegistryClient};
 use orlop::{ErrorKind, Sharing};
 
 use crate::args::{flag, in_layout, layout_path, option, value, values, verb};
 use crate::copied::{Failed, Report, print};
-use crate::endpoint::{Goal, Origin, Selected, Selection};
+use crate::endpoint::{Goal, Named, Origin, Selected, Selection};
 use crate::error::{Exit, Failure};
 use crate::from_file::{self, Tags};
 use crate::interrupt;
 use crate::names::{Move, Naming, settle};
 use crate::output::{Output, plain};
 use crate::platform::Wanted;
-use crate::reference::{Selector, Target, repository_and_tags};
+use crate::reference::repository_and_tags;
+use crate::remote::RemoteArgs;
+use crate::remote_ref;
 use crate::session::WriteArgs;
 use crate::transfers::Transfers;
 
@@ -26,6 +29,7 @@ pub(crate) struct Args {
     pub(crate) naming: Naming,
     pub(crate) choice: Choice,
     pub(crate) write: WriteArgs,
+    pub(crate) client: RegistryClient,
 }
 
 /// What is copied along, and how.
@@ -58,13 +62,14 @@ pub(crate) fn command() -> Command {
     .arg(
         Arg::new("places")
             .value_names(["SOURCE", "DESTINATION"])
-            .help("What to copy, and last where to: oci:DIR[:REF], to oci:DIR[:[REPOSITORY:]TAG[,TAG...]]")
+            .help("What to copy, and last where to: oci:DIR[:REF] or REGISTRY/REPOSITORY[:TAG]; to oci:DIR[:[REPOSITORY:]TAG[,TAG...]] or the same of a registry")
             .num_args(1..)
             .required(true),
     )
     .args(declare())
     .args(Choice::declare())
     .args(Naming::declare())
+    .args(RemoteArgs::declare())
     .args(WriteArgs::declare())
 }
 
@@ -153,6 +158,7 @@ impl Args {
             naming: Naming::of(matches)?,
             choice: Choice::of(matches),
             write: WriteArgs::of(matches),
+            client: remote_ref::client(&RemoteArgs::of(matches))?,
         })
     }
 }
@@ -169,11 +175,12 @@ struct Plan {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let to: Target = crate::reference::new_directory(&args.to)?;
+    let to = Named::destination(&args.to)?;
+    // A registry may be waited for: from here on a first signal only stops the work.
+    interrupt::defer();
     let plan = Plan::make(args, &to, output)?;
-    let goal =
-        if args.choice.dry_run { Goal::look(&to, output)? } else { Goal::open(&to, &args.write, output)? };
-    let mut report = Report::new(&to, args.choice.dry_run);
+    let goal = Goal::open(&to, args.choice.dry_run, &args.write, &args.client, output)?;
+    let mut report = Report::new(&to.shown(), args.choice.dry_run);
     let Plan { origins, moves, whole, failed, shown } = plan;
     report.failed = failed;
     let mut transfers = Transfers::new(output.progress());
@@ -210,7 +217,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 /// Names that could not be carried.
-fn left(origins: &[Origin], whole: &[usize], to: &Target) -> Result<(), Failure> {
+fn left(origins: &[Origin], whole: &[usize], to: &Named) -> Result<(), Failure> {
     for origin in whole.iter().filter_map(|index| origins.get(*index)) {
         if let (count, Some(first)) = origin.foreign_names()? {
             return Err(Failure::new(
@@ -223,7 +230,7 @@ fn left(origins: &[Origin], whole: &[usize], to: &Target) -> Result<(), Failure>
             .with_hint(format!(
                 "copy them one by one under other names: `orlop cp {}:NAME {}:TAG`",
                 origin.shown(),
-                to.layout()
+                to.place()
             )));
         }
     }
@@ -238,12 +245,12 @@ fn copy(
     group: &[Move],
     transfers: &mut Transfers,
     report: &mut Report,
-    to: &Target,
+    to: &Named,
 ) -> Result<(), Failure> {
     let Some((first, origin)) = group.first().and_then(|one| Some((one, origins.get(one.source)?))) else {
         return Ok(());
     };
-    let (from, sink) = (origin.source(&first.from), goal.sink(&first.to, choice.sharing));
+    let (from, sink) = (origin.source(&first.from)?, goal.sink(&first.to, choice.sharing)?);
     let mut copier = Copier::between(&*from, &*sink)
         .referrers(choice.recursive)
         .cosign_tags(choice.cosign_tags)
@@ -253,6 +260,9 @@ fn copy(
         .dry_run(choice.dry_run)
         .record(choice.record)
         .watch(|step| transfers.step(step));
+    if origin.registry().is_some() && origin.registry() == goal.registry() {
+        copier = copier.mount_from(first.from.clone());
+    }
     if !choice.platforms.is_empty() {
         let platforms = choice.platforms.iter().map(Wanted::platform).cloned().collect();
         copier = copier.platforms(Platforms::new(platforms));
@@ -281,7 +291,7 @@ fn copy(
 
 impl Plan {
     /// What is to be copied, and what it is called at the destination.
-    fn make(args: &Args, to: &Target, output: &Output) -> Result<Self, Failure> {
+    fn make(args: &Args, to: &Named, output: &Output) -> Result<Self, Failure> {
         let mut wanted: Vec<(String, Tags)> =
             args.from.iter().map(|from| (from.clone(), Tags::Named)).collect();
         if let Some(path) = &args.from_file {
@@ -289,7 +299,7 @@ impl Plan {
         }
         let is_alone = args.from.len() == 1 && args.from_file.is_none();
         let shown = match args.from.as_slice() {
-            [one] if is_alone => one.parse::<Target>()?.shown(),
+            [one] if is_alone => Named::source(one)?.shown(),
             _ => format!("{} sources", wanted.len()),
         };
         let mut plan =
@@ -302,6 +312,7 @@ impl Plan {
                 result => result?,
             }
         }
+        below(&mut plan.moves, to)?;
         plan.moves = settle(std::mem::take(&mut plan.moves))?;
         Ok(plan)
     }
@@ -311,20 +322,20 @@ impl Plan {
         args: &Args,
         reference: &str,
         tags: &Tags,
-        to: &Target,
+        to: &Named,
         is_alone: bool,
         output: &Output,
     ) -> Result<(), Failure> {
-        let from: Target = reference.parse()?;
-        let source = match self.origins.iter().position(|origin| origin.is_of(&from)) {
+        let from = Named::source(reference)?;
+        let source = match self.origins.iter().position(|origin| origin.shown() == from.place()) {
             Some(index) => index,
             None => {
-                self.origins.push(Origin::open(&from, output)?);
+                self.origins.push(Origin::open(&from, &args.client, output)?);
                 self.origins.len() - 1
             }
         };
         let Some(origin) = self.origins.get(source) else { return Ok(()) };
-        let is_whole = from.selector == Selector::Layout && matches!(tags, Tags::Named);
+        let is_whole = from.is_whole() && matches!(tags, Tags::Named);
         if is_whole {
             self.whole.push(source);
         }
@@ -340,42 +351,68 @@ impl Plan {
             let (to, tags) = (args.naming.apply(&selected.named)?, selected.tags.clone());
             Ok(one(selected, to, tags))
         };
-        match (origin.select(&from, tags)?, &to.selector) {
-            (
-                Selection::One(selected) | Selection::Foreign(selected),
-                Selector::Name(_) | Selector::Digest(..) | Selector::Prefix(..),
-            ) if is_alone => {
+        match (origin.select(&from, tags, args.choice.jobs)?, named(to)?) {
+            (Selection::One(selected) | Selection::Foreign(selected), Some((to, tags))) if is_alone => {
                 if !args.naming.is_plain() {
-                    return Err(Failure::usage(format!(
-                        "the destination has a name, reference={}",
-                        to.shown()
-                    ))
-                    .with_hint("leave out --map, --prefix and --tag-only, or the name"));
+                    return Err(Failure::usage(format!("the destination has a name, reference={}", args.to))
+                        .with_hint("leave out --map, --prefix and --tag-only, or the name"));
                 }
-                let (to, tags) = repository_and_tags(to)?;
                 self.moves.push(one(selected, to, tags));
             }
-            (Selection::One(selected), Selector::Layout) => self.moves.push(keep(selected)?),
-            (Selection::Many(many), Selector::Layout) => {
+            (Selection::One(selected), None) => self.moves.push(keep(selected)?),
+            (Selection::Many(many), None) => {
                 for selected in many {
                     self.moves.push(keep(selected)?);
                 }
             }
-            (Selection::Foreign(_), Selector::Layout) => {
+            (Selection::Foreign(_), None) => {
                 return Err(Failure::usage(format!(
                     "the name in the source is no [REPOSITORY:]TAG, reference={}",
                     from.shown()
                 ))
-                .with_hint(format!("say what it is called in the destination, as {}:TAG", to.layout())));
+                .with_hint(format!("say what it is called in the destination, as {}:TAG", to.place())));
             }
-            (selection, _) => return Err(no_one_name(&selection, &from, to, is_whole)),
+            (selection, Some(_)) => return Err(no_one_name(&selection, &from, to, is_whole)),
         }
         Ok(())
     }
 }
 
+/// The one name that a destination has, if it has one.
+fn named(to: &Named) -> Result<Option<(RepositoryName, Vec<Tag>)>, Failure> {
+    match to {
+        Named::Layout(_) | Named::Archive(_) if to.is_whole() => Ok(None),
+        Named::Layout(target) | Named::Archive(target) => repository_and_tags(target).map(Some),
+        Named::Registry(remote) if remote.references.is_empty() => Ok(None),
+        Named::Registry(remote) => Ok(Some((remote.repository.clone().unwrap_or_default(), remote.tags()?))),
+    }
+}
+
+/// Puts what goes to a repository of a registry there, or below it if it is of several repositories.
+fn below(moves: &mut [Move], to: &Named) -> Result<(), Failure> {
+    let Named::Registry(remote) = to else { return Ok(()) };
+    let is_one = moves.windows(2).all(|pair| matches!(pair, [one, other] if one.to == other.to));
+    for one in moves.iter_mut().filter(|_| remote.references.is_empty()) {
+        one.to = match &remote.repository {
+            Some(repository) if is_one || one.to.is_unnamed() => repository.clone(),
+            Some(repository) => {
+                format!("{repository}/{}", one.to).parse().map_err(|error| crate::reference::usage(&error))?
+            }
+            None => one.to.clone(),
+        };
+    }
+    if moves.iter().any(|one| one.to.is_unnamed()) {
+        return Err(Failure::usage(format!(
+            "a repository of a registry needs a name, reference={}",
+            to.shown()
+        ))
+        .with_hint("write REGISTRY/REPOSITORY, or give --map =REPOSITORY"));
+    }
+    Ok(())
+}
+
 /// Several things cannot have one name.
-fn no_one_name(selection: &Selection, from: &Target, to: &Target, is_whole: bool) -> Failure {
+fn no_one_name(selection: &Selection, from: &Named, to: &Named, is_whole: bool) -> Failure {
     let what = match selection {
         _ if is_whole => "a whole layout",
         Selection::Many(_) => "a repository, or several tags,",
@@ -389,10 +426,10 @@ fn no_one_name(selection: &Selection, from: &Target, to: &Target, is_whole: bool
     if is_whole {
         failure.with_hint(format!(
             "name what to copy, as {}:TAG, or leave out the name of the destination",
-            from.layout()
+            from.place()
         ))
     } else {
         failure
-            .with_hint(format!("copy to {}: names are kept, and changed by --map and --prefix", to.layout()))
+            .with_hint(format!("copy to {}: names are kept, and changed by --map and --prefix", to.place()))
     }
 }

@@ -1,22 +1,100 @@
-//! What copies come from and go to, behind one face: layouts on disk.
+//! What copies come from and go to, behind one face: layouts on disk, archives, and registries.
 
-use orlop::oci::{Descriptor, LayoutName, RepositoryName, Tag};
-use orlop::transfer::{Arrival, Incoming, Ready, RepositorySink, Sink, Source};
+use orlop::oci::{Descriptor, LayoutName, RegistryName, RepositoryName, Tag};
+use orlop::transfer::archive::{Archive, ArchiveName};
+use orlop::transfer::{Arrival, Incoming, Ready, RegistryClient, RepositorySink, Sink, Source};
 use orlop::{Digest, Repository, Sharing, Store};
 
 use crate::error::{Exit, Failure};
 use crate::from_file::Tags;
 use crate::output::Output;
 use crate::reference::{Selector, Target, usage};
+use crate::remote_ref::Remote;
 use crate::session::{self, WriteArgs, Writer};
+use crate::tar_ref;
 use crate::view::all_repositories;
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1000;
 
+/// What an argument names.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    Layout(Target),
+    Archive(Target),
+    Registry(Remote),
+}
+
+impl Named {
+    /// As a source, which must be there to be named without a scheme.
+    pub(crate) fn source(text: &str) -> Result<Self, Failure> {
+        if let Some(target) = tar_ref::parse(text) {
+            return target.map(Self::Archive);
+        }
+        match Remote::parse(text)? {
+            Some(remote) => Ok(Self::Registry(remote)),
+            None => text.parse().map(Self::Layout),
+        }
+    }
+
+    /// As a destination.
+    pub(crate) fn destination(text: &str) -> Result<Self, Failure> {
+        if tar_ref::parse(text).is_some() {
+            return Err(Failure::usage(format!("an archive cannot be copied to, reference={text}"))
+                .with_hint("`orlop export oci:DIR -o FILE` writes archives: copy to a layout first"));
+        }
+        match Remote::parse(text)? {
+            Some(remote) => Ok(Self::Registry(remote)),
+            None => crate::reference::new_directory(text).map(Self::Layout),
+        }
+    }
+
+    /// As an argument.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Layout(target) => target.shown(),
+            Self::Archive(target) => tar(&target.shown()),
+            Self::Registry(remote) => remote.shown(),
+        }
+    }
+
+    /// The place that it is in, as an argument.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Layout(target) => target.layout(),
+            Self::Archive(target) => tar(&target.layout()),
+            Self::Registry(remote) => remote.registry.to_string(),
+        }
+    }
+
+    /// Whether it names the place itself, and nothing in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Layout(target) | Self::Archive(target) => target.selector == Selector::Layout,
+            Self::Registry(remote) => remote.repository.is_none(),
+        }
+    }
+
+    /// A tag of the place, as an argument.
+    pub(crate) fn by_tag(&self, repository: &RepositoryName, tag: &Tag) -> String {
+        match self {
+            Self::Layout(target) => target.by_tag(repository, tag),
+            Self::Archive(target) => tar(&target.by_tag(repository, tag)),
+            Self::Registry(remote) => format!("{}/{repository}:{tag}", remote.registry),
+        }
+    }
+}
+
+/// A reference to a file, which is written like one to a layout.
+fn tar(shown: &str) -> String {
+    shown.replacen("oci:", "tar:", 1)
+}
+
 /// A place that is copied from.
 pub(crate) enum Origin {
     Layout { target: Target, store: Store },
+    Archive { target: Target, archive: Archive },
+    Registry { name: RegistryName, client: RegistryClient },
 }
 
 /// A manifest that is to be copied.
@@ -44,54 +122,138 @@ pub(crate) enum Selection {
 
 impl Origin {
     /// Opens what a reference is in.
-    pub(crate) fn open(target: &Target, output: &Output) -> Result<Self, Failure> {
-        let store = session::read(target, output)?;
-        Ok(Self::Layout { target: target.clone(), store })
-    }
-
-    /// Whether a reference is in this place.
-    pub(crate) fn is_of(&self, target: &Target) -> bool {
-        self.shown() == target.layout()
+    pub(crate) fn open(named: &Named, client: &RegistryClient, output: &Output) -> Result<Self, Failure> {
+        Ok(match named {
+            Named::Layout(target) => {
+                Self::Layout { target: target.clone(), store: session::read(target, output)? }
+            }
+            Named::Archive(target) => {
+                let archive = tar_ref::open(target)?;
+                tar_ref::note_unusable(archive.unusable(), output);
+                Self::Archive { target: target.clone(), archive }
+            }
+            Named::Registry(remote) => {
+                Self::Registry { name: remote.registry.clone(), client: client.clone() }
+            }
+        })
     }
 
     /// The place as an argument.
     pub(crate) fn shown(&self) -> String {
-        let Self::Layout { target, .. } = self;
-        target.layout()
+        match self {
+            Self::Layout { target, .. } => target.layout(),
+            Self::Archive { target, .. } => tar(&target.layout()),
+            Self::Registry { name, .. } => name.to_string(),
+        }
+    }
+
+    /// The registry, if it is one.
+    pub(crate) fn registry(&self) -> Option<&RegistryName> {
+        match self {
+            Self::Layout { .. } | Self::Archive { .. } => None,
+            Self::Registry { name, .. } => Some(name),
+        }
     }
 
     /// A repository of the place.
-    pub(crate) fn source(&self, repository: &RepositoryName) -> Box<dyn Source> {
-        let Self::Layout { store, .. } = self;
-        Box::new(store.repository(repository))
+    pub(crate) fn source(&self, repository: &RepositoryName) -> Result<Box<dyn Source>, Failure> {
+        Ok(match self {
+            Self::Layout { store, .. } => Box::new(store.repository(repository)),
+            Self::Archive { archive, .. } => Box::new(archive.repository(repository)),
+            Self::Registry { name, client } => Box::new(client.repository(name, repository)?),
+        })
     }
 
     /// Names of the place that are no `[REPOSITORY:]TAG`: how many, and the first.
     pub(crate) fn foreign_names(&self) -> Result<(usize, Option<String>), Failure> {
-        let Self::Layout { store, .. } = self;
-        let names = store.unscoped().foreign_names()?;
-        Ok((names.len(), names.into_iter().next().map(|(name, _)| name)))
+        let names: Vec<String> = match self {
+            Self::Layout { store, .. } => {
+                store.unscoped().foreign_names()?.into_iter().map(|(name, _)| name).collect()
+            }
+            Self::Archive { archive, .. } => {
+                let is_foreign =
+                    |name: &&ArchiveName| matches!(LayoutName::parse(&name.name), LayoutName::Foreign(_));
+                archive.names().iter().filter(is_foreign).map(|name| name.name.clone()).collect()
+            }
+            Self::Registry { .. } => Vec::new(),
+        };
+        Ok((names.len(), names.into_iter().next()))
     }
 
     /// What a reference to this place stands for.
-    pub(crate) fn select(&self, target: &Target, tags: &Tags) -> Result<Selection, Failure> {
-        let Self::Layout { store, .. } = self;
-        match (&target.selector, tags) {
-            (Selector::Layout, Tags::Named) => everything(store, target).map(Selection::Many),
-            (Selector::Layout, _) => {
-                repository_of(store, target, &RepositoryName::unnamed(), tags).map(Selection::Many)
+    pub(crate) fn select(&self, named: &Named, tags: &Tags, jobs: usize) -> Result<Selection, Failure> {
+        match (self, named) {
+            (Self::Layout { store, .. }, Named::Layout(target)) => select(store, target, tags),
+            (Self::Archive { archive, .. }, Named::Archive(target)) => of_archive(archive, target, tags),
+            (Self::Registry { client, .. }, Named::Registry(remote)) => remote.select(client, tags, jobs),
+            _ => Ok(Selection::Many(Vec::new())),
+        }
+    }
+}
+
+fn select(store: &Store, target: &Target, tags: &Tags) -> Result<Selection, Failure> {
+    match (&target.selector, tags) {
+        (Selector::Layout, Tags::Named) => everything(store, target).map(Selection::Many),
+        (Selector::Layout, _) => {
+            repository_of(store, target, &RepositoryName::unnamed(), tags).map(Selection::Many)
+        }
+        (Selector::Name(name), Tags::Named) => by_name(store, target, name),
+        (Selector::Name(name), _) => {
+            let repository = name.parse().map_err(|error| usage(&error))?;
+            repository_of(store, target, &repository, tags).map(Selection::Many)
+        }
+        (Selector::Digest(..) | Selector::Prefix(..), _) => {
+            let (repository, Descriptor { digest: root, .. }) = target.find(store)?.into_parts();
+            let named = repository.clone();
+            Ok(Selection::One(Selected { repository, root, named, tags: Vec::new(), shown: target.shown() }))
+        }
+    }
+}
+
+/// What is meant of an archive.
+fn of_archive(archive: &Archive, target: &Target, tags: &Tags) -> Result<Selection, Failure> {
+    let named = |one: &ArchiveName| match LayoutName::parse(&one.name) {
+        LayoutName::Tag(named, tag) => Some(Selected {
+            repository: one.repository.clone(),
+            root: one.descriptor.digest,
+            shown: tar(&target.by_tag(&named, &tag)),
+            named,
+            tags: vec![tag],
+        }),
+        LayoutName::Foreign(_) => None,
+    };
+    let all = || archive.names().iter().filter_map(named);
+    if target.selector == Selector::Layout {
+        let mut many: Vec<Selected> = all().filter(|one| one.tags.iter().all(|tag| tags.hold(tag))).collect();
+        for name in archive.repositories().into_iter().filter(|_| matches!(tags, Tags::Named)) {
+            for descriptor in archive.repository(&name).untagged() {
+                let shown = tar(&target.by_digest(&name, &descriptor.digest));
+                let (repository, named) = (name.clone(), name.clone());
+                many.push(Selected { repository, root: descriptor.digest, named, tags: Vec::new(), shown });
             }
-            (Selector::Name(name), Tags::Named) => by_name(store, target, name),
-            (Selector::Name(name), _) => {
-                let repository = name.parse().map_err(|error| usage(&error))?;
-                repository_of(store, target, &repository, tags).map(Selection::Many)
-            }
-            (Selector::Digest(..) | Selector::Prefix(..), _) => {
-                let (repository, Descriptor { digest: root, .. }) = target.find(store)?.into_parts();
-                let named = repository.clone();
-                let one = Selected { repository, root, named, tags: Vec::new(), shown: target.shown() };
-                Ok(Selection::One(one))
-            }
+        }
+        return Ok(Selection::Many(many));
+    }
+    let name = match &target.selector {
+        Selector::Name(name) => name.as_str(),
+        _ => "",
+    };
+    let is_repository = archive.repositories().iter().any(|found| found.as_str() == name);
+    match tar_ref::find(archive, target) {
+        Err(failure) if failure.exit() != Exit::NotFound || !is_repository => Err(failure),
+        Err(_) => {
+            let of_name =
+                |one: &Selected| one.named.as_str() == name && one.tags.iter().all(|tag| tags.hold(tag));
+            Ok(Selection::Many(all().filter(of_name).collect()))
+        }
+        Ok((repository, Descriptor { digest: root, .. })) => {
+            let (shown, held) = (tar(&target.shown()), repository.clone());
+            let one = |named, tags| Selected { repository, root, named, tags, shown };
+            Ok(match (LayoutName::parse(name), &target.selector) {
+                (LayoutName::Tag(named, tag), Selector::Name(_)) => Selection::One(one(named, vec![tag])),
+                (_, Selector::Name(_)) => Selection::Foreign(one(RepositoryName::unnamed(), Vec::new())),
+                _ => Selection::One(one(held, Vec::new())),
+            })
         }
     }
 }
@@ -192,38 +354,58 @@ pub(crate) enum Goal {
     Look(Store),
     /// One that is not there yet, where nothing is to be changed.
     Nowhere,
+    Registry(RegistryName, RegistryClient),
 }
 
 impl Goal {
-    /// Opens a layout to write to; one that is not there is made.
-    pub(crate) fn open(target: &Target, write: &WriteArgs, output: &Output) -> Result<Self, Failure> {
-        Ok(Self::Layout(write.create(target, output)?))
+    /// Opens a place to write to; a layout that is not there is made. With `look`, only to see what is there.
+    pub(crate) fn open(
+        named: &Named,
+        look: bool,
+        write: &WriteArgs,
+        client: &RegistryClient,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        match named {
+            Named::Registry(remote) => Ok(Self::Registry(remote.registry.clone(), client.clone())),
+            Named::Archive(_) => Ok(Self::Nowhere),
+            Named::Layout(target) if look => match session::read(target, output) {
+                Ok(store) => Ok(Self::Look(store)),
+                Err(failure) if failure.exit() == Exit::NotFound => Ok(Self::Nowhere),
+                Err(failure) => Err(failure),
+            },
+            Named::Layout(target) => Ok(Self::Layout(write.create(target, output)?)),
+        }
     }
 
-    /// Opens a layout only to look what is there.
-    pub(crate) fn look(target: &Target, output: &Output) -> Result<Self, Failure> {
-        match session::read(target, output) {
-            Ok(store) => Ok(Self::Look(store)),
-            Err(failure) if failure.exit() == Exit::NotFound => Ok(Self::Nowhere),
-            Err(failure) => Err(failure),
+    /// The registry, if it is one.
+    pub(crate) fn registry(&self) -> Option<&RegistryName> {
+        match self {
+            Self::Registry(name, _) => Some(name),
+            _ => None,
         }
     }
 
     /// A repository of the place.
-    pub(crate) fn sink(&self, repository: &RepositoryName, sharing: Sharing) -> Box<dyn Sink> {
+    pub(crate) fn sink(
+        &self,
+        repository: &RepositoryName,
+        sharing: Sharing,
+    ) -> Result<Box<dyn Sink>, Failure> {
         let store = match self {
             Self::Layout(writer) => &writer.store,
             Self::Look(store) => store,
-            Self::Nowhere => return Box::new(Nothing),
+            Self::Nowhere => return Ok(Box::new(Nothing)),
+            Self::Registry(name, client) => return Ok(Box::new(client.repository(name, repository)?)),
         };
-        Box::new(RepositorySink::new(&store.repository(repository)).sharing(sharing))
+        Ok(Box::new(RepositorySink::new(&store.repository(repository)).sharing(sharing)))
     }
 
     /// Makes it complete for other tools. No sink of it may be left.
     pub(crate) fn close(self) -> Result<(), Failure> {
         match self {
             Self::Layout(writer) => writer.close(),
-            Self::Look(_) | Self::Nowhere => Ok(()),
+            Self::Look(_) | Self::Nowhere | Self::Registry(..) => Ok(()),
         }
     }
 }

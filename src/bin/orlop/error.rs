@@ -19,10 +19,16 @@ pub(crate) enum Exit {
     Incomplete = 4,
     /// Content is not what its digest or its size says.
     Integrity = 5,
+    /// A registry does not know who asks, or does not allow it.
+    Auth = 6,
+    /// A registry was not reached, or had no answer; the same again may help.
+    Network = 7,
     /// Done in part: the rest is named.
     Partial = 8,
     /// Refused because it would be unsafe.
     Policy = 9,
+    /// They are not the same, where that was asked.
+    Differs = 10,
     /// No space, inodes or quota left.
     NoSpace = 11,
     /// Stopped by SIGHUP; as a shell shows the end by a signal.
@@ -113,6 +119,8 @@ fn exit_of(kind: ErrorKind) -> Exit {
         ErrorKind::NotFound => Exit::NotFound,
         ErrorKind::Mismatch | ErrorKind::Corrupt => Exit::Integrity,
         ErrorKind::NoSpace | ErrorKind::QuotaExceeded => Exit::NoSpace,
+        ErrorKind::Unauthorized | ErrorKind::Denied => Exit::Auth,
+        ErrorKind::Unavailable => Exit::Network,
         ErrorKind::Interrupted => Exit::Interrupted,
         _ => Exit::Other,
     }
@@ -121,6 +129,11 @@ fn exit_of(kind: ErrorKind) -> Exit {
 fn hint_of(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::Mismatch => "the source changed or is damaged; nothing was stored, try again",
+        ErrorKind::Unauthorized => "`orlop login HOST` keeps a credential that the registry takes",
+        ErrorKind::Denied => "ask whoever runs the registry for the right to do that",
+        ErrorKind::Unavailable => {
+            "try again later; --plain-http and --insecure are for registries without HTTPS or a known certificate"
+        }
         ErrorKind::BatchTooLarge => "push fewer files at a time; nothing was stored",
         ErrorKind::Locked => "wait until that process ends, or wait longer with --lock-timeout",
         ErrorKind::Corrupt => {

@@ -23,24 +23,30 @@ mod confirm;
 mod content;
 mod copied;
 mod cp;
+mod diff;
 mod discover;
 mod endpoint;
 mod entry_path;
 mod error;
+mod export;
 mod fileref;
 mod from_file;
 mod gc;
 mod generate;
+mod import;
 mod init;
 mod inspect;
 mod interrupt;
+mod inventory;
 mod lease;
+mod login;
 mod loose;
 mod ls;
 mod manifest;
 mod merge;
 mod names;
 mod near;
+mod out_file;
 mod output;
 mod pack;
 mod place;
@@ -51,6 +57,8 @@ mod pull;
 mod push;
 mod rebuild;
 mod reference;
+mod remote;
+mod remote_ref;
 mod repair;
 mod repo;
 mod resolve;
@@ -59,6 +67,7 @@ mod serve;
 mod session;
 mod source;
 mod tag;
+mod tar_ref;
 mod transfers;
 mod unpack;
 mod unpack_source;
@@ -73,21 +82,26 @@ const ABOUT: &str = "Stores artifacts in OCI layouts: push, attach, discover and
 
 const REFERENCES: &str = "\
 A layout is named as `oci:DIR`, something in it as `oci:DIR:TAG`, `oci:DIR:REPOSITORY:TAG`, `oci:DIR@DIGEST` or \
-`oci:DIR:REPOSITORY@DIGEST`. The first colon ends the directory. An existing directory may be given without `oci:`.";
+`oci:DIR:REPOSITORY@DIGEST`. The first colon ends the directory. An existing directory may be given without `oci:`.
+
+\
+Something in a registry is named as `HOST[:PORT]/REPOSITORY:TAG` or `HOST[:PORT]/REPOSITORY@DIGEST`.";
 
 const EXIT_CODES: &str = "\
 Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 content missing, 5 content damaged, \
-8 done in part, 9 refused as unsafe, 11 no space or quota left, \
+6 not allowed by a registry, 7 registry not reached, 8 done in part, 9 refused as unsafe or not proved, 10 different, \
+11 no space or quota left, \
 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.";
 
 /// The verbs by what one wants to do. One that is not listed comes last.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp", "backup", "restore"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
     ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
-    ("Registry", &["serve"]),
+    ("Across a gap", &["inventory", "export", "import", "diff"]),
+    ("Registries", &["login", "logout", "serve"]),
 ];
 
 fn command() -> Command {
@@ -175,6 +189,12 @@ fn ungrouped() -> Command {
             lease::command(),
             usage::command(),
             checkpoint::command(),
+            inventory::command(),
+            export::command(),
+            import::command(),
+            diff::command(),
+            login::login_command(),
+            login::logout_command(),
             serve::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -239,6 +259,12 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "rebuild" => rebuild::run(&rebuild::Args::of(matches), &output),
         "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
+        "inventory" => inventory::run(&inventory::Args::of(matches), &output),
+        "export" => export::run(&export::Args::of(matches), &output),
+        "import" => import::run(&import::Args::of(matches), &output),
+        "diff" => diff::run(&diff::Args::of(matches), &output),
+        "login" => login::login(&login::Args::of(matches), &output),
+        "logout" => login::logout(&login::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Arg;
 use orlop::Repository;
-use orlop::oci::{Descriptor, ManifestKind, Platform, Role, Successor, media_type};
+use orlop::oci::{Descriptor, Manifest, ManifestKind, Platform, Role, Successor, media_type};
 
 use crate::args::option;
 use crate::error::{Exit, Failure};
@@ -82,10 +82,24 @@ impl Wanted {
 /// The manifest for a platform: the first that an index lists for it, or an image whose config says so.
 pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> Result<Found, Failure> {
     let Some(wanted) = wanted else { return Ok(found) };
-    let manifest = read(&found)?;
+    let config = |config: &Descriptor| of_config(&found.repository, config);
+    // Whether it is there, is for those to say who need it.
+    match choose(&read(&found)?, wanted, &target.shown(), &config)? {
+        Some(descriptor) => Ok(Found { repository: found.repository, descriptor }),
+        None => Ok(found),
+    }
+}
+
+/// The manifest that an index lists for a platform; none for an image that is for it itself.
+pub(crate) fn choose(
+    manifest: &Manifest,
+    wanted: &Wanted,
+    reference: &str,
+    config: &dyn Fn(&Descriptor) -> Result<Option<Platform>, Failure>,
+) -> Result<Option<Descriptor>, Failure> {
     let none = |message: &str| {
         let wanted = shown(&wanted.0);
-        Failure::new(Exit::NotFound, format!("{message}, reference={}, platform={wanted}", target.shown()))
+        Failure::new(Exit::NotFound, format!("{message}, reference={reference}, platform={wanted}"))
     };
     match manifest.kind() {
         Some(kind) if kind.is_index() => {
@@ -104,16 +118,15 @@ pub(crate) fn select(found: Found, wanted: Option<&Wanted>, target: &Target) -> 
                     if there.is_empty() { "none".into() } else { there.join(", ") }
                 )));
             };
-            // Whether it is there, is for those to say who need it.
-            Ok(Found { repository: found.repository, descriptor: one.descriptor.clone() })
+            Ok(Some(one.descriptor.clone()))
         }
         Some(ManifestKind::ImageManifest | ManifestKind::DockerManifest) => {
             let platform = match manifest.config() {
-                Some(config) if is_image_config(&config.media_type) => of_config(&found.repository, config)?,
+                Some(found) if is_image_config(&found.media_type) => config(found)?,
                 _ => None,
             };
             match platform {
-                Some(platform) if wanted.fits(&platform) => Ok(found),
+                Some(platform) if wanted.fits(&platform) => Ok(None),
                 Some(platform) => Err(none("manifest is for another platform")
                     .with_hint(format!("it is for {}", shown(&platform)))),
                 None => Err(none("manifest is for no platform").with_hint("leave out --platform")),
@@ -137,23 +150,31 @@ fn is_image_config(found: &str) -> bool {
 
 /// What a config says that its image runs on, if it says anything.
 pub(crate) fn of_config(repository: &Repository, config: &Descriptor) -> Result<Option<Platform>, Failure> {
-    let digest = &config.digest;
-    if config.size > MAX_CONFIG {
-        return Err(Failure::new(
-            Exit::Other,
-            format!(
-                "config is too large to look into, digest={digest}, size={}, limit={MAX_CONFIG}",
-                config.size
-            ),
-        ));
+    check_size(config)?;
+    let bytes = repository.get(&config.digest)?.ok_or_else(|| missing("config", &config.digest))?;
+    Ok(of_document(&bytes))
+}
+
+/// Refuses a config that nobody looks into.
+pub(crate) fn check_size(config: &Descriptor) -> Result<(), Failure> {
+    let Descriptor { digest, size, .. } = config;
+    if *size <= MAX_CONFIG {
+        return Ok(());
     }
-    let bytes = repository.get(digest)?.ok_or_else(|| missing("config", digest))?;
-    let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
-    Ok(platform.filter(|found| !(found.os.is_empty() && found.architecture.is_empty())))
+    Err(Failure::new(
+        Exit::Other,
+        format!("config is too large to look into, digest={digest}, size={size}, limit={MAX_CONFIG}"),
+    ))
+}
+
+/// What a config says, if it says anything.
+pub(crate) fn of_document(bytes: &[u8]) -> Option<Platform> {
+    let platform: Option<Platform> = serde_json::from_slice(bytes).ok();
+    platform.filter(|found| !(found.os.is_empty() && found.architecture.is_empty()))
 }
 
 /// The edges of a manifest that must be there.
-pub(crate) fn read(found: &Found) -> Result<orlop::oci::Manifest, Failure> {
+pub(crate) fn read(found: &Found) -> Result<Manifest, Failure> {
     let digest = &found.descriptor.digest;
     let stored = found.repository.manifest(digest)?.ok_or_else(|| missing("manifest", digest))?;
     Ok(stored.parse()?)

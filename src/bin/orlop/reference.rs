@@ -12,16 +12,15 @@ use crate::near;
 use crate::output::plain;
 use crate::prefix::Prefix;
 
-const ARCHIVE: &str = "an archive";
-const A_REGISTRY: &str = "a registry";
+const ARCHIVE: &str = "archive";
+const A_REGISTRY: &str = "registry";
 
-/// What to do with a registry as long as there is no network.
-const REGISTRY: &str = "layouts on disk are what works: write oci:DIR:TAG; `skopeo copy` or `oras cp` carries it between a \
-     layout and a registry";
+/// What to do with a registry where a verb takes none.
+const REGISTRY: &str = "`orlop cp` carries artifacts between a layout, oci:DIR:TAG, and a registry";
 
-/// What to do with an archive as long as only directories can be read.
-pub(crate) const UNPACK: &str = "unpack an OCI archive with `tar -xf FILE -C DIR`, or let `skopeo copy` write it or a \
-     Docker archive to oci:DIR:TAG";
+/// What to do with an archive where only directories can be read.
+pub(crate) const UNPACK: &str =
+    "`orlop import FILE oci:DIR` takes an archive of a layout or of docker into a layout";
 
 const FORMS: &str = "write oci:DIR, oci:DIR:TAG, oci:DIR:REPOSITORY:TAG or oci:DIR@DIGEST";
 
@@ -199,14 +198,12 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, Failure> {
         for (scheme, what) in &OTHER_SCHEMES {
             if text.starts_with(*scheme) && !Path::new(text).is_dir() {
-                return Err(Failure::usage(format!(
-                    "{what} cannot be read or written yet, reference={text}"
-                ))
-                .with_hint(match *what {
-                    ARCHIVE => UNPACK,
-                    A_REGISTRY => REGISTRY,
-                    _ => FORMS,
-                }));
+                return Err(Failure::usage(format!("this verb takes no {what}, reference={text}"))
+                    .with_hint(match *what {
+                        ARCHIVE => UNPACK,
+                        A_REGISTRY => REGISTRY,
+                        _ => FORMS,
+                    }));
             }
         }
         if let Some(rest) = text.strip_prefix("oci:").or_else(|| text.strip_prefix("ocidir://")) {
@@ -220,7 +217,7 @@ impl FromStr for Target {
             return Ok(target);
         }
         if is_registry(text) {
-            let message = format!("{A_REGISTRY} cannot be read or written yet, reference={text}");
+            let message = format!("this verb takes no {A_REGISTRY}, reference={text}");
             return Err(Failure::usage(message).with_hint(REGISTRY));
         }
         let failure = Failure::usage(format!("neither oci:DIR nor an existing directory, reference={text}"));
@@ -239,9 +236,9 @@ const OTHER_SCHEMES: [(&str, &str); 9] = [
     ("tar:", ARCHIVE),
     ("oci-archive:", ARCHIVE),
     ("docker-archive:", ARCHIVE),
-    ("dir:", "a directory of skopeo"),
-    ("docker-daemon:", "a daemon"),
-    ("containers-storage:", "a store of containers"),
+    ("dir:", "directory of skopeo"),
+    ("docker-daemon:", "daemon"),
+    ("containers-storage:", "store of containers"),
     ("docker://", A_REGISTRY),
     ("https://", A_REGISTRY),
     ("http://", A_REGISTRY),
@@ -262,7 +259,7 @@ fn is_registry(text: &str) -> bool {
 }
 
 /// Splits `DIR`, `DIR:REF`, `DIR@DIGEST` or `DIR:REPOSITORY@DIGEST`.
-fn split(rest: &str, text: &str) -> Result<Target, Failure> {
+pub(crate) fn split(rest: &str, text: &str) -> Result<Target, Failure> {
     let (before, digest) = split_digest(rest)?;
     let (directory, name) = match before.split_once(':') {
         Some((directory, name)) => (directory, Some(name)),

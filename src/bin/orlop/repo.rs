@@ -9,6 +9,7 @@ use crate::args::{flag, option, target, target_of, value, verb};
 use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::reference::{Selector, Target};
+use crate::remote::{self, Remote, RemoteArgs};
 use crate::session;
 use crate::view::all_repositories;
 
@@ -24,8 +25,12 @@ pub(crate) fn command() -> Command {
         .subcommands([
             verb("ls", "List the repositories of a layout", "", "orlop repo ls oci:app")
                 .visible_alias("list")
-                .arg(target("oci:DIR", "The layout"))
-                .arg(option("last", "REPOSITORY", "List what comes after this name")),
+                .arg(target(
+                    "oci:DIR|HOST[/PREFIX]",
+                    "The layout or registry, and the beginning of what is listed of it",
+                ))
+                .arg(option("last", "REPOSITORY", "List what comes after this name"))
+                .args(RemoteArgs::declare()),
             verb(
                 "tags",
                 "List the tags of a repository, or of one manifest",
@@ -33,19 +38,26 @@ pub(crate) fn command() -> Command {
                 "orlop repo tags oci:app",
             )
             .visible_alias("show-tags")
-            .arg(target("oci:DIR[:REPOSITORY|:REF]", "A layout, a repository of it, or a manifest"))
+            .arg(target(
+                "oci:DIR[:REPOSITORY|:REF]|HOST/REPOSITORY[:REF]",
+                "A layout, a repository, or a manifest",
+            ))
             .arg(option("last", "TAG", "List what comes after this tag"))
-            .arg(flag("exclude-digest-tags", "Leave out tags that are digests, as sha256-44136fa3...")),
+            .arg(flag("exclude-digest-tags", "Leave out tags that are digests, as sha256-44136fa3..."))
+            .args(RemoteArgs::declare()),
         ])
 }
 
 pub(crate) fn run(matches: &ArgMatches, output: &Output) -> Result<(), Failure> {
     match matches.subcommand() {
-        Some(("ls", matches)) => list(&target_of(matches), value(matches, "last"), output),
+        Some(("ls", matches)) => {
+            list(&target_of(matches), value(matches, "last"), &RemoteArgs::of(matches), output)
+        }
         Some(("tags", matches)) => tags(
             &target_of(matches),
             value::<String>(matches, "last").as_deref(),
             matches.get_flag("exclude-digest-tags"),
+            &RemoteArgs::of(matches),
             output,
         ),
         _ => Err(Failure::usage("no verb was given").with_hint("`orlop repo --help` lists them")),
@@ -59,7 +71,17 @@ struct Repositories {
     repositories: Vec<String>,
 }
 
-fn list(text: &str, last: Option<String>, output: &Output) -> Result<(), Failure> {
+fn list(text: &str, last: Option<String>, args: &RemoteArgs, output: &Output) -> Result<(), Failure> {
+    if let Some((registry, prefix, client)) = remote::registry(text, args)? {
+        let last = last.unwrap_or_default();
+        let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        // As oras has it: below a prefix names are without it.
+        let names = client.repositories(&registry)?;
+        let names = names.iter().filter_map(|name| name.as_str().strip_prefix(&below));
+        let repositories = names.filter(|name| *name > last.as_str()).map(str::to_owned).collect();
+        let listed = Repositories { registry: registry.to_string(), repositories };
+        return output.result(&listed.repositories, &listed, || lines(&listed.repositories));
+    }
     let target: Target = text.parse()?;
     target.whole()?;
     let store = session::read(&target, output)?;
@@ -87,7 +109,21 @@ struct Tags {
     tags: Vec<String>,
 }
 
-fn tags(text: &str, last: Option<&str>, exclude: bool, output: &Output) -> Result<(), Failure> {
+fn tags(
+    text: &str,
+    last: Option<&str>,
+    exclude: bool,
+    args: &RemoteArgs,
+    output: &Output,
+) -> Result<(), Failure> {
+    if let Some(remote) = Remote::of(text, args)? {
+        let mut found = remote.repository.all_tags()?;
+        found.retain(|tag| last.is_none_or(|last| tag.as_str() > last));
+        if remote.name.reference.is_some() {
+            found = of_remote(&remote, found)?;
+        }
+        return print(&found, exclude, output);
+    }
     let target: Target = text.parse()?;
     let store = session::read(&target, output)?;
     let found = match &target.selector {
@@ -106,12 +142,29 @@ fn tags(text: &str, last: Option<&str>, exclude: bool, output: &Output) -> Resul
             })?,
         },
     };
-    let tags: Vec<String> =
-        found.iter().filter(|tag| !(exclude && is_digest(tag))).map(Tag::to_string).collect();
-    if tags.is_empty() && target.selector == Selector::Layout {
+    if found.is_empty() && target.selector == Selector::Layout {
         output.note(format!("no tags here; `orlop ls {}` lists those of every repository", target.layout()));
     }
+    print(&found, exclude, output)
+}
+
+fn print(found: &[Tag], exclude: bool, output: &Output) -> Result<(), Failure> {
+    let tags: Vec<String> =
+        found.iter().filter(|tag| !(exclude && is_digest(tag))).map(Tag::to_string).collect();
     output.result(&tags, &Tags { tags: tags.clone() }, || lines(&tags))
+}
+
+/// Those of the tags that name one manifest. A registry has to be asked for each.
+fn of_remote(remote: &Remote, tags: Vec<Tag>) -> Result<Vec<Tag>, Failure> {
+    let digest = remote.resolve()?.digest;
+    let mut found = Vec::new();
+    for tag in tags {
+        let named = remote.repository.resolve(&tag.clone().into())?;
+        if named.is_some_and(|named| named.digest == digest) {
+            found.push(tag);
+        }
+    }
+    Ok(found)
 }
 
 /// A repository that holds anything.

@@ -10,6 +10,7 @@ use crate::error::{Exit, Failure};
 use crate::near;
 use crate::output::Output;
 use crate::reference::{Target, repository_and_tags, usage};
+use crate::remote::{Remote, RemoteArgs};
 use crate::session::WriteArgs;
 use crate::view::View;
 
@@ -20,6 +21,7 @@ pub(crate) struct Args {
     more: Vec<String>,
     force: bool,
     write: WriteArgs,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
@@ -29,10 +31,11 @@ pub(crate) fn command() -> Command {
         "The manifests stay. All tags go together, or none if one of them is not there.",
         "orlop untag oci:app:v1 stable latest",
     )
-    .arg(target("oci:DIR:[REPOSITORY:]TAG[,TAG...]", "The tags"))
+    .arg(target("oci:DIR:[REPOSITORY:]TAG[,TAG...]|HOST/REPOSITORY:TAG[,TAG...]", "The tags"))
     .arg(rest("more", "TAG", "More tags of the same repository, or full references into the same layout"))
     .arg(flag("force", "Take it as done if a tag is not there").short('f'))
     .args(WriteArgs::declare())
+    .args(RemoteArgs::declare())
 }
 
 impl Args {
@@ -42,6 +45,7 @@ impl Args {
             more: values(matches, "more"),
             force: matches.get_flag("force"),
             write: WriteArgs::of(matches),
+            remote: RemoteArgs::of(matches),
         }
     }
 
@@ -88,6 +92,51 @@ struct Untagged {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let result = match Remote::of(&args.target, &args.remote)? {
+        Some(remote) => in_registry(args, &remote)?,
+        None => in_layout(args, output)?,
+    };
+    let digests: Vec<_> = result.untagged.iter().map(|view| view.digest).collect();
+    output.result(digests, &result, || {
+        let done = result.untagged.iter().map(|view| format!("Untagged {}\n", view.reference));
+        done.chain(result.missing.iter().map(|missing| format!("Missing {missing}\n"))).collect()
+    })
+}
+
+/// One after the other, once all are known to be there: registries do not know of several at once.
+fn in_registry(args: &Args, remote: &Remote) -> Result<Untagged, Failure> {
+    let mut tags = remote.tags.clone();
+    for text in &args.more {
+        let tag = text.parse().map_err(|error| {
+            usage(&error).with_hint("behind the reference come more tags of its repository")
+        })?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.is_empty() {
+        remote.reference()?;
+        return Err(Failure::usage(format!("no tag was given, reference={}", remote.shown())));
+    }
+    let mut result = Untagged { reference: remote.place(), untagged: Vec::new(), missing: Vec::new() };
+    for tag in &tags {
+        match remote.repository.resolve(&tag.clone().into())? {
+            Some(descriptor) => result.untagged.push(View::new(remote.by_tag(tag), &descriptor)),
+            None => result.missing.push(remote.by_tag(tag)),
+        }
+    }
+    if !(result.missing.is_empty() || args.force) {
+        let missing = result.missing.join(",");
+        return Err(Failure::new(Exit::NotFound, format!("no such tag, references={missing}"))
+            .with_hint(format!("nothing was removed; `orlop repo tags {}` lists the tags", remote.place())));
+    }
+    for tag in tags.iter().filter(|tag| !result.missing.contains(&remote.by_tag(tag))) {
+        remote.repository.delete_tag(tag)?;
+    }
+    Ok(result)
+}
+
+fn in_layout(args: &Args, output: &Output) -> Result<Untagged, Failure> {
     let target: Target = args.target.parse()?;
     let tags = args.tags(&target)?;
     let writer = args.write.open(&target, output)?;
@@ -122,12 +171,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         batch.commit()?;
     }
     writer.close()?;
-
-    let digests: Vec<_> = result.untagged.iter().map(|view| view.digest).collect();
-    output.result(digests, &result, || {
-        let done = result.untagged.iter().map(|view| format!("Untagged {}\n", view.reference));
-        done.chain(result.missing.iter().map(|missing| format!("Missing {missing}\n"))).collect()
-    })
+    Ok(result)
 }
 
 type Named = (RepositoryName, Tag, Option<Descriptor>);

@@ -1,6 +1,7 @@
 //! `orlop manifest delete`
 
 use clap::Command;
+use orlop::Digest;
 
 use crate::args::{target, verb};
 use crate::confirm::{DeleteArgs, ask, check, in_use, whole};
@@ -8,6 +9,7 @@ use crate::content::print_descriptor;
 use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::reference::Target;
+use crate::remote::Remote;
 use crate::session;
 use crate::view::View;
 
@@ -18,11 +20,14 @@ pub(crate) fn command() -> Command {
         "What it refers to stays, and so does what refers to it. A manifest that an index lists cannot be deleted.",
         "orlop manifest delete oci:app:v1",
     );
-    DeleteArgs::declare(command.arg(target("oci:DIR:REF", "The manifest")))
+    DeleteArgs::declare(command.arg(target("oci:DIR:REF|HOST/REPOSITORY:REF", "The manifest")))
 }
 
 pub(crate) fn run(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
     check(args.descriptor, args.force)?;
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        return in_registry(args, &remote, output);
+    }
     let target: Target = args.target.parse()?;
     whole(&target)?;
     let (name, descriptor) = {
@@ -37,9 +42,7 @@ pub(crate) fn run(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
         }
     };
     let digest = descriptor.digest;
-    let question =
-        format!("Are you sure you want to delete the manifest {digest} and all tags associated with it?");
-    if !ask(&question, args.force)? {
+    if !ask(&question(&digest), args.force)? {
         return Ok(());
     }
     let writer = args.write.open(&target, output)?;
@@ -53,4 +56,27 @@ pub(crate) fn run(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
     }
     let view = View::new(target.by_digest(&name, &digest), &descriptor);
     output.result([digest], &view, || format!("Deleted {}\n", target.shown()))
+}
+
+fn question(digest: &Digest) -> String {
+    format!("Are you sure you want to delete the manifest {digest} and all tags associated with it?")
+}
+
+fn in_registry(args: &DeleteArgs, remote: &Remote, output: &Output) -> Result<(), Failure> {
+    let descriptor = match remote.repository.resolve(remote.reference()?)? {
+        Some(descriptor) => descriptor,
+        None if args.force && !args.descriptor => {
+            return output.result([""; 0], &None::<View>, || format!("Missing {}\n", remote.shown()));
+        }
+        None => return Err(remote.not_found()),
+    };
+    let digest = descriptor.digest;
+    if !ask(&question(&digest), args.force)? {
+        return Ok(());
+    }
+    remote.repository.delete_manifest(&digest)?;
+    if args.descriptor {
+        return print_descriptor(&descriptor, args.pretty, output);
+    }
+    output.result([digest], &remote.view(&descriptor), || format!("Deleted {}\n", remote.shown()))
 }

@@ -1,6 +1,7 @@
 //! `orlop manifest fetch`
 
 use clap::{ArgAction, ArgMatches, Command};
+use orlop::oci::Descriptor;
 use orlop::oci::media_type::essence;
 
 use crate::args::{option, target, target_of, value, values, verb};
@@ -9,6 +10,7 @@ use crate::error::{Exit, Failure};
 use crate::output::Output;
 use crate::platform::{Wanted, missing, platform_option, select};
 use crate::reference::Target;
+use crate::remote::{self, Remote, RemoteArgs};
 use crate::session;
 use crate::view::{View, complete};
 
@@ -19,6 +21,7 @@ pub(crate) struct Args {
     platform: Option<Wanted>,
     media_types: Vec<String>,
     fetch: FetchArgs,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
@@ -30,7 +33,7 @@ pub(crate) fn command() -> Command {
     )
     .visible_alias("get")
     .alias("show")
-    .arg(target("oci:DIR:REF", "The manifest"))
+    .arg(target("oci:DIR:REF|HOST/REPOSITORY:REF", "The manifest"))
     .arg(output_option("Write the manifest into a file; - is stdout"))
     .arg(descriptor_flag())
     .arg(pretty_flag())
@@ -40,6 +43,7 @@ pub(crate) fn command() -> Command {
             .value_delimiter(',')
             .action(ArgAction::Append),
     )
+    .args(RemoteArgs::declare())
 }
 
 impl Args {
@@ -49,23 +53,38 @@ impl Args {
             platform: value(matches, "platform"),
             media_types: values(matches, "media-type"),
             fetch: FetchArgs::of(matches)?,
+            remote: RemoteArgs::of(matches),
         })
+    }
+}
+
+impl Args {
+    /// Refuses a manifest of a media type that was not asked for.
+    fn check_type(&self, descriptor: &Descriptor, shown: &str) -> Result<(), Failure> {
+        let media_type = essence(&descriptor.media_type);
+        if self.media_types.is_empty() || self.media_types.iter().any(|one| essence(one) == media_type) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::NotFound,
+            format!("manifest has another media type, reference={shown}, media_type={media_type}"),
+        )
+        .with_hint("leave out --media-type to fetch it"))
     }
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.fetch.check(output)?;
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        let fetched = remote.manifest(args.platform.as_ref())?;
+        args.check_type(&fetched.descriptor, &remote.shown())?;
+        let descriptor = remote::complete(&fetched);
+        return args.fetch.document(remote.view(&descriptor), &descriptor, &fetched.bytes, output);
+    }
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
     let found = select(target.find(&store)?, args.platform.as_ref(), &target)?;
-    let media_type = essence(&found.descriptor.media_type);
-    if !(args.media_types.is_empty() || args.media_types.iter().any(|one| essence(one) == media_type)) {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("manifest has another media type, reference={}, media_type={media_type}", target.shown()),
-        )
-        .with_hint("leave out --media-type to fetch it"));
-    }
+    args.check_type(&found.descriptor, &target.shown())?;
     let digest = &found.descriptor.digest;
     let stored = found.repository.manifest(digest)?.ok_or_else(|| missing("manifest", digest))?;
     let descriptor = complete(&found.repository, &found.descriptor)?;

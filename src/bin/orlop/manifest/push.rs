@@ -1,7 +1,8 @@
 //! `orlop manifest push`
 
 use clap::{Arg, ArgMatches, Command};
-use orlop::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, RepositoryName, Role, Tag, media_type};
+use orlop::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, Role, Tag, media_type};
+use orlop::transfer::Fetched;
 use orlop::{Algorithm, Batch, Digest, ErrorKind, Expect, Expected, Repository, Store};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::loose;
 use crate::output::Output;
 use crate::reference::{Selector, Target, repository_and_tags, usage};
+use crate::remote::{Remote, RemoteArgs};
 use crate::session::WriteArgs;
 use crate::view::View;
 
@@ -24,6 +26,7 @@ pub(crate) struct Args {
     descriptor: bool,
     pretty: bool,
     write: WriteArgs,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
@@ -33,12 +36,13 @@ pub(crate) fn command() -> Command {
         "What it refers to must be there, except for its subject and for content that is not for distribution.",
         "orlop manifest push oci:app:v1 manifest.json",
     )
-    .arg(target("oci:DIR[:[REPOSITORY:]TAG[,TAG...]|@DIGEST]", "Where to; a digest must be that of the manifest"))
+    .arg(target("oci:DIR[:[REPOSITORY:]TAG[,TAG...]|@DIGEST]|HOST/REPOSITORY[:TAG[,TAG...]|@DIGEST]", "Where to; a digest must be that of the manifest"))
     .arg(Arg::new("file").value_name("FILE|-").help("The manifest; - is stdin").required(true))
     .arg(option("media-type", "TYPE", "Its media type [default: what the document says]"))
     .arg(descriptor_flag())
     .arg(pretty_flag())
     .args(WriteArgs::declare())
+    .args(RemoteArgs::declare())
 }
 
 impl Args {
@@ -50,6 +54,7 @@ impl Args {
             descriptor: matches.get_flag("descriptor"),
             pretty: matches.get_flag("pretty"),
             write: WriteArgs::of(matches),
+            remote: RemoteArgs::of(matches),
         }
     }
 }
@@ -71,6 +76,9 @@ struct Place {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        return in_registry(args, &remote, output);
+    }
     let target: Target = args.target.parse()?;
     let place = match &target.selector {
         Selector::Digest(repository, digest) => {
@@ -85,23 +93,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             Place { repository, tags, digest: None }
         }
     };
-    let bytes = read_file(&args.file, MAX_MANIFEST_SIZE)?;
-    let media_type = match &args.media_type {
-        Some(media_type) => media_type::essence(media_type).to_owned(),
-        None => media_type_of(&bytes, &args.file)?,
-    };
-    let algorithm = place.digest.map_or_else(Algorithm::default, |digest| digest.algorithm());
-    let found = algorithm.digest(&bytes);
-    if let Some(expected) = place.digest.filter(|expected| *expected != found) {
-        return Err(Failure::new(
-            Exit::Integrity,
-            format!("manifest has another digest than the reference, expected={expected}, found={found}"),
-        )
-        .with_hint("nothing was stored; give the file as it was, or a tag"));
-    }
     // What can be refused before a store is opened is.
-    let manifest = Manifest::parse(&media_type, &bytes).map_err(|error| usage(&error))?;
-    let mut descriptor = Descriptor::new(&*media_type, found, bytes.len() as u64);
+    let (manifest, mut descriptor, bytes) = document(args, place.digest)?;
+    let (media_type, found) = (descriptor.media_type.clone(), descriptor.digest);
 
     // A manifest that refers to anything belongs where that is; a mistyped name must not make a layout.
     let writer = if manifest.successors().is_empty() {
@@ -112,7 +106,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let repository = writer.store.repository(&place.repository);
     let mut batch = writer.store.batch();
     take_in(&writer.store, &repository, &mut batch, &manifest, &target)?;
-    batch.push_manifest_as(&repository, &media_type, bytes, algorithm)?;
+    batch.push_manifest_as(&repository, &media_type, bytes, found.algorithm())?;
     for tag in &place.tags {
         batch.tag(&repository, tag, found, Expect::Any);
     }
@@ -126,6 +120,48 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     descriptor.artifact_type = manifest.artifact_type().map(ToOwned::to_owned);
     descriptor.annotations = manifest.annotations().clone();
     report(&target, &place.repository, &place.tags, &descriptor, output)
+}
+
+/// The document that is pushed; its digest must be the one that was named, if one was.
+fn document(args: &Args, named: Option<Digest>) -> Result<(Manifest, Descriptor, Vec<u8>), Failure> {
+    let bytes = read_file(&args.file, MAX_MANIFEST_SIZE)?;
+    let media_type = match &args.media_type {
+        Some(media_type) => media_type::essence(media_type).to_owned(),
+        None => media_type_of(&bytes, &args.file)?,
+    };
+    let algorithm = named.map_or_else(Algorithm::default, |digest| digest.algorithm());
+    let found = algorithm.digest(&bytes);
+    if let Some(expected) = named.filter(|expected| *expected != found) {
+        return Err(Failure::new(
+            Exit::Integrity,
+            format!("manifest has another digest than the reference, expected={expected}, found={found}"),
+        )
+        .with_hint("nothing was stored; give the file as it was, or a tag"));
+    }
+    let manifest = Manifest::parse(&media_type, &bytes).map_err(|error| usage(&error))?;
+    let descriptor = Descriptor::new(media_type, found, bytes.len() as u64);
+    Ok((manifest, descriptor, bytes))
+}
+
+fn in_registry(args: &Args, remote: &Remote, output: &Output) -> Result<(), Failure> {
+    let named = match &remote.name.reference {
+        Some(Reference::Digest(digest)) => Some(*digest),
+        _ => None,
+    };
+    let (manifest, mut descriptor, bytes) = document(args, named)?;
+    let fetched = Fetched::new(descriptor.clone(), bytes.into());
+    remote.repository.push_manifest(&fetched, &remote.tags).map_err(incomplete)?;
+    if args.descriptor {
+        return print_descriptor(&descriptor, args.pretty, output);
+    }
+    descriptor.artifact_type = manifest.artifact_type().map(ToOwned::to_owned);
+    descriptor.annotations = manifest.annotations().clone();
+    let view = remote.view(&descriptor);
+    let reference_as_tags = remote.tags.iter().map(|tag| remote.by_tag(tag)).collect();
+    let digest = descriptor.digest;
+    output.result([digest], &Pushed { view, reference_as_tags }, || {
+        format!("Pushed {}\nDigest: {digest}\n", remote.shown())
+    })
 }
 
 /// Takes in content that another tool has put beside us and that the manifest is the first to refer to.

@@ -17,9 +17,12 @@ use crate::output::Output;
 use crate::platform::missing;
 use crate::progress::Progress;
 use crate::reference::{Selector, Target, usage};
+use crate::remote::{Remote, RemoteArgs};
 use crate::session::{self, WriteArgs};
 use crate::source::{NOTHING, patient};
 use crate::view::View;
+
+mod in_registry;
 
 /// What content is of which nothing is known.
 const UNKNOWN: &str = "application/octet-stream";
@@ -35,7 +38,9 @@ pub(crate) fn command() -> Command {
 
 pub(crate) fn run(matches: &ArgMatches, output: &Output) -> Result<(), Failure> {
     match matches.subcommand() {
-        Some(("fetch", matches)) => fetch(&target_of(matches), &FetchArgs::of(matches)?, output),
+        Some(("fetch", matches)) => {
+            fetch(&target_of(matches), &FetchArgs::of(matches)?, &RemoteArgs::of(matches), output)
+        }
         Some(("push", matches)) => push(&PushArgs::of(matches), output),
         Some(("delete", matches)) => delete(&DeleteArgs::of(matches), output),
         _ => Err(Failure::usage("no verb was given").with_hint("`orlop blob --help` lists them")),
@@ -50,14 +55,18 @@ fn fetch_command() -> Command {
         "orlop blob fetch oci:app@sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a -o config.json",
     )
     .visible_alias("get")
-    .arg(target("oci:DIR[:REPOSITORY]@DIGEST", "The content"))
+    .arg(target("oci:DIR[:REPOSITORY]@DIGEST|HOST/REPOSITORY@DIGEST", "The content"))
     .arg(output_option("Where to write; - is stdout").required_unless_present("descriptor"))
     .arg(descriptor_flag())
     .arg(pretty_flag())
+    .args(RemoteArgs::declare())
 }
 
-fn fetch(text: &str, args: &FetchArgs, output: &Output) -> Result<(), Failure> {
+fn fetch(text: &str, args: &FetchArgs, remote: &RemoteArgs, output: &Output) -> Result<(), Failure> {
     args.check(output)?;
+    if let Some(remote) = Remote::of(text, remote)? {
+        return in_registry::fetch(&remote, args, output);
+    }
     let target: Target = text.parse()?;
     let store = session::read(&target, output)?;
     let target = target.expanded(&store)?;
@@ -120,6 +129,7 @@ struct PushArgs {
     descriptor: bool,
     pretty: bool,
     write: WriteArgs,
+    remote: RemoteArgs,
 }
 
 fn push_command() -> Command {
@@ -129,7 +139,7 @@ fn push_command() -> Command {
         "The directory becomes a layout if it is none. Until a manifest refers to it, other tools find it by its file only.",
         "orlop blob push oci:app layer.tar",
     )
-    .arg(target("oci:DIR[:REPOSITORY][@DIGEST]", "Where to; a digest must be that of the content"))
+    .arg(target("oci:DIR[:REPOSITORY][@DIGEST]|HOST/REPOSITORY[@DIGEST]", "Where to; a digest must be that of the content"))
     .arg(Arg::new("file").value_name("FILE|-").help("The content; - is stdin").required(true))
     .arg(option("size", "BYTES", "Refuse content of another size").value_parser(value_parser!(u64)))
     .arg(
@@ -139,6 +149,7 @@ fn push_command() -> Command {
     .arg(descriptor_flag())
     .arg(pretty_flag())
     .args(WriteArgs::declare())
+    .args(RemoteArgs::declare())
 }
 
 impl PushArgs {
@@ -151,11 +162,15 @@ impl PushArgs {
             descriptor: matches.get_flag("descriptor"),
             pretty: matches.get_flag("pretty"),
             write: WriteArgs::of(matches),
+            remote: RemoteArgs::of(matches),
         }
     }
 }
 
 fn push(args: &PushArgs, output: &Output) -> Result<(), Failure> {
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        return in_registry::push(&remote, args, output);
+    }
     let target: Target = args.target.parse()?;
     let (name, digest) = match &target.selector {
         Selector::Layout => (RepositoryName::unnamed(), None),
@@ -214,11 +229,16 @@ fn delete_command() -> Command {
         "Content that a manifest of the repository refers to cannot be deleted; other repositories keep it.",
         "orlop blob delete oci:app@sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
     );
-    DeleteArgs::declare(command.arg(target("oci:DIR[:REPOSITORY]@DIGEST", "The content")))
+    DeleteArgs::declare(
+        command.arg(target("oci:DIR[:REPOSITORY]@DIGEST|HOST/REPOSITORY@DIGEST", "The content")),
+    )
 }
 
 fn delete(args: &DeleteArgs, output: &Output) -> Result<(), Failure> {
     check(args.descriptor, args.force)?;
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        return in_registry::delete(&remote, args, output);
+    }
     let target: Target = args.target.parse()?;
     whole(&target)?;
     let Selector::Digest(name, digest) = &target.selector else {

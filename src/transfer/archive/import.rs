@@ -1,0 +1,511 @@
+//! Taking an archive into a store: first the proof that everything is there, then the content in the order of the archive, the names last.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::catalog::{Catalog, Documents};
+use super::open::Archive;
+use super::selection::may_lack;
+use super::staging::Staging;
+use crate::blobs::Expected;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::{Descriptor, MAX_MANIFEST_SIZE, Manifest, RepositoryName, Role, Tag};
+use crate::store::{Batch, Expect, Repository, Store};
+
+/// Bytes of new content after which what came so far is committed.
+const COMMIT_EVERY: u64 = 256 << 20;
+/// The same in rows, of which a batch can hold so many.
+const COMMIT_EVERY_ROWS: usize = 20_000;
+
+/// Told of each content and of how many of its bytes are done; may stop it.
+type Watch<'a> = Box<dyn FnMut(&Digest, u64) -> ControlFlow<()> + 'a>;
+
+/// Takes everything that an archive has into a store, and proves before that nothing is lacking.
+///
+/// What the store has already is not read again. Content comes in the order of the archive, so that a compressed one is read once; what came before
+/// an error stays, and the next import finds it. Manifests are named when everything that they refer to is there, tags last.
+///
+/// Of a set of volumes that are not all there, everything that came is kept in a repository of its own, `orlop-import/<set>`, until the others
+/// have come, in any order; what is complete is named at once.
+///
+/// ```
+/// # fn main() -> orlop::Result<()> {
+/// # let dir = tempfile::tempdir().expect("a directory");
+/// # let store = orlop::Options::new().create(dir.path().join("a"))?;
+/// # let other = orlop::Options::new().create(dir.path().join("b"))?;
+/// # store.default_repository().push_bytes("{}")?;
+/// # let config = r#"{"mediaType":"application/x","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
+/// # let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+/// # store.default_repository().push_manifest("application/vnd.oci.image.manifest.v1+json", manifest, &["v1".parse()?])?;
+/// # let bytes = orlop::transfer::archive::Exporter::new(&store).everything()?.plan()?.write(Vec::new())?;
+/// use orlop::transfer::archive::{Archive, Importer};
+///
+/// let archive = Archive::from_bytes(bytes)?;
+/// let mut import = Importer::new(&archive, &other)?;
+/// assert!(import.missing().is_empty());
+/// let done = import.run()?;
+/// assert_eq!(done.tags, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Importer<'a> {
+    archive: &'a Archive,
+    store: &'a Store,
+    catalog: Catalog,
+    staging: Staging,
+    /// By repository: manifests, what is referred to first.
+    ready: BTreeMap<RepositoryName, Vec<Ready>>,
+    missing: Vec<Missing>,
+    /// Content that is taken from the archive, with its size.
+    wanted: BTreeMap<Digest, u64>,
+    watch: Option<Watch<'a>>,
+    imported: Imported,
+}
+
+/// Content that neither the archive nor the store has.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Missing {
+    /// The content.
+    pub digest: Digest,
+    /// The manifest that refers to it.
+    pub manifest: Digest,
+}
+
+/// What an import did.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Imported {
+    /// Manifests that are in the repositories of the archive now, counted in each.
+    pub manifests: u64,
+    /// Tags that name one of them now.
+    pub tags: u64,
+    /// Contents that were taken from the archive.
+    pub copied: u64,
+    /// Contents that the store had already.
+    pub present: u64,
+    /// Bytes that were taken from the archive.
+    pub bytes: u64,
+    /// Names of the archive that are no tags, and were not carried.
+    pub unnamed: Vec<String>,
+    /// Manifests that wait for other volumes.
+    pub waiting: u64,
+    /// Volumes that are still to come.
+    pub missing_volumes: Vec<u32>,
+}
+
+/// A manifest of which everything is here or comes.
+struct Ready {
+    digest: Digest,
+    media_type: String,
+    /// What it refers to and its repository must hold.
+    blobs: Vec<Digest>,
+    sparse: bool,
+}
+
+/// Documents of an archive, and those that a store has of an earlier visit.
+struct Both<'a>(&'a Archive, &'a Store);
+
+impl Documents for Both<'_> {
+    fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.0.size(digest).is_some() || self.1.unscoped().stat(digest)?.is_some())
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        if let Some(bytes) = self.0.inner_contents().document(digest)? {
+            return Ok(Some(bytes));
+        }
+        let Some(stat) = self.1.unscoped().stat(digest)? else { return Ok(None) };
+        if stat.size > MAX_MANIFEST_SIZE as u64 {
+            return Err(Error::invalid(format!(
+                "manifest is too large, digest={digest}, size={}",
+                stat.size
+            )));
+        }
+        Ok(self.1.unscoped().get(digest)?.map(crate::blobs::Blob::into_bytes))
+    }
+}
+
+impl<'a> Importer<'a> {
+    /// Finds out what is to be done, and what is missing. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As the archive and the store.
+    pub fn new(archive: &'a Archive, store: &'a Store) -> Result<Self> {
+        let staging = Staging::find(archive, store)?;
+        let mut import = Self {
+            archive,
+            store,
+            catalog: Catalog::default(),
+            staging,
+            ready: BTreeMap::new(),
+            missing: Vec::new(),
+            wanted: BTreeMap::new(),
+            watch: None,
+            imported: Imported::default(),
+        };
+        archive.read_catalog(&Both(archive, store), &mut import.catalog)?;
+        let names: Vec<RepositoryName> = import.catalog.repositories.keys().cloned().collect();
+        for name in names {
+            import.check(&name)?;
+        }
+        import.missing.sort();
+        import.missing.dedup();
+        for name in &import.catalog.names {
+            let is_tag = matches!(crate::oci::LayoutName::parse(&name.name), crate::oci::LayoutName::Tag(..));
+            if !is_tag && !name.name.is_empty() {
+                import.imported.unnamed.push(name.name.clone());
+            }
+        }
+        Ok(import)
+    }
+
+    /// What manifests of the archive refer to and neither it nor the store has. What an index lists may be absent, and so may content that is not for
+    /// distribution or has `urls`.
+    #[must_use]
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// What the archive names and does not have, or cannot be used: with the reason.
+    #[must_use]
+    pub fn unusable(&self) -> &[(String, String)] {
+        &self.catalog.unusable
+    }
+
+    /// Contents that are taken from the archive, and their bytes.
+    #[must_use]
+    pub fn wanted(&self) -> (usize, u64) {
+        (self.wanted.len(), self.wanted.values().fold(0, |sum, size| sum.saturating_add(*size)))
+    }
+
+    /// Has `watch` told of each content and of how many bytes of it are done. If it breaks, the import ends with `Interrupted`; what came stays.
+    pub fn set_watch(&mut self, watch: impl FnMut(&Digest, u64) -> ControlFlow<()> + 'a) {
+        self.watch = Some(Box::new(watch));
+    }
+
+    /// Looks at every manifest of a repository, and at what it refers to.
+    fn check(&mut self, name: &RepositoryName) -> Result<()> {
+        let Some(found) = self.catalog.repositories.get(name) else { return Ok(()) };
+        let manifests: Vec<(Digest, String)> =
+            found.manifests.iter().map(|(digest, media_type)| (*digest, media_type.clone())).collect();
+        let known: HashSet<Digest> = manifests.iter().map(|(digest, _)| *digest).collect();
+        let mut checked: BTreeMap<Digest, (Ready, Vec<Digest>, bool)> = BTreeMap::new();
+        for (digest, media_type) in manifests {
+            let Some(bytes) = Both(self.archive, self.store).document(&digest)? else { continue };
+            let manifest = Manifest::read(&media_type, &bytes)?;
+            let mut ready = Ready { digest, media_type, blobs: Vec::new(), sparse: false };
+            let (mut children, mut is_whole) = (Vec::new(), true);
+            for child in manifest.successors() {
+                let descriptor = &child.descriptor;
+                if known.contains(&descriptor.digest) && child.role == Role::Manifest {
+                    children.push(descriptor.digest);
+                } else if self.want(descriptor)? {
+                    ready.blobs.push(descriptor.digest);
+                } else if child.role == Role::Manifest && self.is_partial() {
+                    // It may be in a volume that is still to come.
+                    is_whole = false;
+                } else if child.role == Role::Manifest || may_lack(descriptor) {
+                    ready.sparse = true;
+                } else {
+                    self.missing.push(Missing { digest: descriptor.digest, manifest: digest });
+                    is_whole = false;
+                }
+            }
+            checked.insert(digest, (ready, children, is_whole));
+        }
+        let order = in_order(&checked);
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut whole: HashSet<Digest> = HashSet::new();
+        for digest in order {
+            let Some((manifest, children, is_whole)) = checked.remove(&digest) else { continue };
+            if is_whole && children.iter().all(|child| whole.contains(child)) {
+                whole.insert(digest);
+                ready.push(manifest);
+            } else {
+                self.imported.waiting += 1;
+            }
+        }
+        self.ready.insert(name.clone(), ready);
+        Ok(())
+    }
+
+    /// Volumes of the set that were never there, neither now nor in a visit before, from one.
+    #[must_use]
+    pub fn missing_volumes(&self) -> &[u32] {
+        &self.staging.missing
+    }
+
+    fn is_partial(&self) -> bool {
+        !self.staging.missing.is_empty()
+    }
+
+    /// Whether content is there or comes.
+    fn want(&mut self, descriptor: &Descriptor) -> Result<bool> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if self.wanted.contains_key(digest) || is_present(self.store, digest, *size)? {
+            return Ok(true);
+        }
+        let is_here = self.archive.size(digest) == Some(*size)
+            || self.staging.has(digest, *size)
+            || descriptor.inlined().is_some();
+        if is_here {
+            self.wanted.insert(*digest, *size);
+            if let Some(bytes) = descriptor.inlined().filter(|_| self.archive.size(digest).is_none()) {
+                self.staging.carried.insert(*digest, bytes.into());
+            }
+        }
+        Ok(is_here)
+    }
+
+    /// Reads everything that would be taken, and checks that it is what its digest says. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch`, naming the content; `Interrupted`; as the archive.
+    pub fn verify(&mut self) -> Result<()> {
+        for digest in self.in_archive_order() {
+            let Some(size) = self.wanted.get(&digest).copied() else { continue };
+            let mut digester = crate::digest::Digester::new(digest.algorithm());
+            let mut reader = self.open(&digest, size)?;
+            let mut buffer = vec![0; 128 << 10];
+            let mut done = 0;
+            loop {
+                let read = reader
+                    .read(&mut buffer)
+                    .map_err(|error| super::tar::failed(self.archive.place(), error))?;
+                if read == 0 {
+                    break;
+                }
+                digester.update(buffer.get(..read).unwrap_or_default());
+                done += read as u64;
+                if let Some(watch) = &mut self.watch
+                    && watch(&digest, done).is_break()
+                {
+                    return Err(interrupted());
+                }
+            }
+            let found = digester.finish();
+            if found != digest || done != size {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!(
+                        "content in the archive is not what its digest says, expected={digest}, found={found}, archive={}",
+                        self.archive.place()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn in_archive_order(&self) -> Vec<Digest> {
+        let mut order: Vec<Digest> = self.wanted.keys().copied().collect();
+        order.sort_by_key(|digest| self.archive.order(digest));
+        order
+    }
+
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        if let Some(reader) = self.archive.content(digest, 0)? {
+            return Ok(reader);
+        }
+        self.staging.open(digest, size, self.archive, self.store)?.ok_or_else(|| {
+            Error::not_found(format!(
+                "archive lacks content, digest={digest}, archive={}",
+                self.archive.place()
+            ))
+        })
+    }
+
+    /// Takes everything in.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when something is [missing](Importer::missing), before anything is written, unless volumes of the set are;
+    /// `Mismatch` when content is damaged, naming it; `Interrupted`; as [`Batch::commit`]. What came before stays, and no tag that was not complete has moved.
+    pub fn run(mut self) -> Result<Imported> {
+        let is_partial = self.is_partial();
+        if let Some(Missing { digest, manifest }) = self.missing.first()
+            && !is_partial
+        {
+            return Err(Error::not_found(format!(
+                "neither the archive nor the store has all content, missing={}, first={digest}, manifest={manifest}, archive={}",
+                self.missing.len(),
+                self.archive.place()
+            )));
+        }
+        if is_partial {
+            self.staging.take(self.archive, self.store, &mut self.watch, &mut self.imported)?;
+        }
+        self.contents()?;
+        let ready = std::mem::take(&mut self.ready);
+        for (name, manifests) in &ready {
+            self.name(name, manifests)?;
+        }
+        if !is_partial {
+            self.staging.remove(self.store)?;
+        }
+        self.imported.missing_volumes.clone_from(&self.staging.missing);
+        Ok(self.imported)
+    }
+
+    /// Content that a ready manifest refers to and the store lacks.
+    fn contents(&mut self) -> Result<()> {
+        let mut owners: BTreeMap<Digest, RepositoryName> = BTreeMap::new();
+        for (name, manifests) in &self.ready {
+            for digest in manifests.iter().flat_map(|manifest| &manifest.blobs) {
+                owners.entry(*digest).or_insert_with(|| name.clone());
+            }
+        }
+        self.imported.present +=
+            owners.keys().filter(|digest| !self.wanted.contains_key(digest)).count() as u64;
+        let mut batch = self.store.batch();
+        let (mut bytes, mut rows) = (0, 0);
+        for digest in self.in_archive_order() {
+            let (Some(size), Some(owner)) = (self.wanted.get(&digest).copied(), owners.get(&digest)) else {
+                continue;
+            };
+            // One that a visit before has brought, or this one to keep it.
+            if is_present(self.store, &digest, size)? {
+                continue;
+            }
+            let reader = self.open(&digest, size)?;
+            let content = ingest(self.store, &digest, size, reader, &mut self.watch)?;
+            batch.push(&self.store.repository(owner), content)?;
+            self.imported.copied += 1;
+            self.imported.bytes += size;
+            bytes += size;
+            rows += 1;
+            if bytes >= COMMIT_EVERY || rows >= COMMIT_EVERY_ROWS {
+                std::mem::replace(&mut batch, self.store.batch()).commit()?;
+                (bytes, rows) = (0, 0);
+            }
+        }
+        batch.commit()?;
+        Ok(())
+    }
+
+    /// Lets a repository hold manifests and what they refer to, and then its tags name them.
+    fn name(&mut self, name: &RepositoryName, manifests: &[Ready]) -> Result<()> {
+        let repository = self.store.repository(name);
+        let mut batch = self.store.batch();
+        let mut rows = 0;
+        let mut held: BTreeSet<Digest> = BTreeSet::new();
+        for manifest in manifests {
+            for digest in &manifest.blobs {
+                if held.insert(*digest) && repository.stat(digest)?.is_none_or(|stat| !stat.blob) {
+                    mount(self.store, &repository, &mut batch, digest)?;
+                    rows += 1;
+                }
+            }
+            let bytes = Both(self.archive, self.store).document(&manifest.digest)?.ok_or_else(|| {
+                Error::not_found(format!("archive lacks a manifest, digest={}", manifest.digest))
+            })?;
+            let (size, algorithm) = (bytes.len() as u64, manifest.digest.algorithm());
+            if repository.manifest(&manifest.digest)?.is_none() {
+                self.imported.copied += 1;
+                self.imported.bytes += size;
+            } else {
+                self.imported.present += 1;
+            }
+            if manifest.sparse {
+                batch.push_sparse_manifest(&repository, &manifest.media_type, bytes, algorithm)?;
+            } else {
+                batch.push_manifest_as(&repository, &manifest.media_type, bytes, algorithm)?;
+            }
+            self.imported.manifests += 1;
+            rows += 1;
+            if rows >= COMMIT_EVERY_ROWS {
+                std::mem::replace(&mut batch, self.store.batch()).commit()?;
+                rows = 0;
+            }
+        }
+        let ready: HashSet<Digest> = manifests.iter().map(|manifest| manifest.digest).collect();
+        let tags: Vec<(Tag, Digest)> = self
+            .catalog
+            .repositories
+            .get(name)
+            .into_iter()
+            .flat_map(|found| &found.tags)
+            .map(|(tag, descriptor)| (tag.clone(), descriptor.digest))
+            .filter(|(_, digest)| ready.contains(digest))
+            .collect();
+        for (tag, digest) in tags {
+            batch.tag(&repository, &tag, digest, Expect::Any);
+            self.imported.tags += 1;
+        }
+        batch.commit()?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Importer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Importer").field("archive", &self.archive).finish_non_exhaustive()
+    }
+}
+
+/// Takes content in, watched.
+pub(super) fn ingest(
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    reader: impl Read,
+    watch: &mut Option<Watch<'_>>,
+) -> Result<crate::blobs::Content> {
+    // One byte more than was announced is enough to know.
+    let expected = Expected::from(*digest).with_size(size);
+    store.ingest_reader_observed(reader.take(size.saturating_add(1)), &expected, &mut |done| {
+        watch.as_mut().map_or(ControlFlow::Continue(()), |watch| watch(digest, done))
+    })
+}
+
+/// Whether the store has content whole, and some repository holds it.
+pub(super) fn is_present(store: &Store, digest: &Digest, size: u64) -> Result<bool> {
+    let unscoped = store.unscoped();
+    if unscoped.stat(digest)?.is_none_or(|stat| stat.size != size) || unscoped.holders(digest)?.is_empty() {
+        return Ok(false);
+    }
+    match unscoped.reader(digest) {
+        Ok(found) => Ok(found.is_some()),
+        // Damaged: it is taken anew.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets a repository hold what another one does.
+fn mount(store: &Store, repository: &Repository, batch: &mut Batch, digest: &Digest) -> Result<()> {
+    match store.unscoped().holders(digest)?.first() {
+        Some(holder) => batch.mount(repository, &store.repository(holder), digest),
+        None => Err(Error::not_found(format!("content has gone while it was imported, digest={digest}"))),
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "the import was stopped by its caller")
+}
+
+/// Manifests, those that others list first. Without recursion, since lists may be nested as deep as somebody likes.
+fn in_order(manifests: &BTreeMap<Digest, (Ready, Vec<Digest>, bool)>) -> Vec<Digest> {
+    let mut order = Vec::with_capacity(manifests.len());
+    let mut seen: HashSet<Digest> = HashSet::new();
+    for root in manifests.keys() {
+        let mut todo = vec![(*root, false)];
+        while let Some((digest, is_done)) = todo.pop() {
+            if is_done {
+                order.push(digest);
+            } else if seen.insert(digest) {
+                todo.push((digest, true));
+                let children = manifests.get(&digest).map_or(&[][..], |(_, children, _)| children);
+                todo.extend(children.iter().map(|child| (*child, false)));
+            }
+        }
+    }
+    order
+}

@@ -1,0 +1,33 @@
+//! Archives of layouts, read where they lie and written as a stream: `docs/archives.md` has the formats byte by byte.
+//!
+//! [`Archive`] is a place to copy from, [`Exporter`] writes one or a set of volumes, [`Importer`] takes one in, and an [`Inventory`] says what a place has, so
+//! that the next export carries only the rest.
+
+mod catalog;
+mod codec;
+mod contents;
+mod docker;
+mod entries;
+mod export;
+mod import;
+mod input;
+mod inventory;
+mod open;
+mod selection;
+mod staging;
+mod stream;
+mod tar;
+mod volume;
+mod writer;
+
+pub use self::catalog::ArchiveName;
+pub use self::codec::Compression;
+pub use self::export::{Exporter, Plan};
+pub use self::import::{Imported, Importer, Missing};
+pub use self::inventory::Inventory;
+pub use self::open::{Archive, ArchiveRepository};
+pub use self::stream::StreamImport;
+pub use self::volume::Set;
+
+#[cfg(test)]
+mod tests;

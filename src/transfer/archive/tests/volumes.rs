@@ -1,0 +1,144 @@
+//! Sets of volumes: each is a layout, all together are one, and whatever is wrong with one is said of it.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::stores::*;
+use crate::ErrorKind;
+use crate::digest::Algorithm;
+use crate::transfer::Source;
+use crate::transfer::archive::{Archive, Exporter, Importer, Inventory};
+
+const SIZE: u64 = 2_300_000;
+
+/// A store with contents of every size beside that of a volume, and its volumes.
+fn set() -> (Place, Vec<Bytes>) {
+    let place = Place::new();
+    place.fill();
+    place.artifact("", &["large"], &[(Algorithm::Sha256, 20, 5_000_000), (Algorithm::Sha512, 21, 900_000)]);
+    for seed in 0..4 {
+        place.artifact("many", &[&format!("v{seed}")], &[(Algorithm::Sha256, 30 + seed, 700_000)]);
+    }
+    let volumes = volumes(&place, SIZE);
+    (place, volumes)
+}
+
+fn volumes(place: &Place, size: u64) -> Vec<Bytes> {
+    let mut plan = Exporter::new(&place.store).everything().unwrap().volume_size(size).plan().unwrap();
+    (1..=plan.volumes()).map(|number| plan.write_volume(number, Vec::new()).unwrap().into()).collect()
+}
+
+fn all(volumes: &[Bytes]) -> crate::Result<Archive> {
+    Archive::from_all_bytes(volumes.iter().cloned(), false)
+}
+
+#[test]
+fn every_volume_is_a_layout_of_what_it_has_whole() {
+    let (place, volumes) = set();
+    assert!(volumes.len() > 3, "{}", volumes.len());
+    let mut names = Vec::new();
+    for volume in &volumes {
+        assert!(volume.len() as u64 <= SIZE, "{}", volume.len());
+        let archive = Archive::from_bytes(volume.clone()).unwrap();
+        assert!(archive.unusable().is_empty());
+        for name in archive.names() {
+            let repository = archive.repository(&name.repository);
+            let fetched = repository.manifest(&name.descriptor.digest).unwrap().unwrap();
+            let manifest =
+                crate::oci::Manifest::read(&fetched.descriptor.media_type, &fetched.bytes).unwrap();
+            for child in manifest.successors() {
+                assert!(archive.size(&child.descriptor.digest).is_some(), "{} is not whole", name.name);
+            }
+            names.push(name.name.clone());
+        }
+    }
+    assert!(names.len() >= 5 && !names.contains(&"large".to_owned()), "{names:?}");
+    let archive = all(&volumes).unwrap();
+    assert_eq!(Inventory::of_archive(&archive), Inventory::of_store(&place.store).unwrap());
+    archive.verify_volumes().unwrap();
+    let set = archive.set().unwrap();
+    assert_eq!((set.volumes as usize, set.missing.len()), (volumes.len(), 0));
+    // Written again they are the same, one by one and in any order.
+    let mut plan = Exporter::new(&place.store).everything().unwrap().volume_size(SIZE).plan().unwrap();
+    let last = plan.write_volume(plan.volumes(), Vec::new()).unwrap();
+    assert_eq!(last, volumes.last().unwrap()[..]);
+}
+
+#[test]
+fn what_is_wrong_with_a_volume_is_said_of_it() {
+    let (place, volumes) = set();
+    let message = |volumes: &[Bytes]| {
+        let error = all(volumes).unwrap_err();
+        (error.kind(), error.to_string())
+    };
+    let (kind, text) = message(&volumes[1..]);
+    assert!(kind == ErrorKind::NotFound && text.contains("missing=1,"), "{text}");
+    let (kind, text) = message(&[&volumes[..], &volumes[..1]].concat());
+    assert!(kind == ErrorKind::Invalid && text.contains("volume is there twice, volume=1"), "{text}");
+    let other = self::volumes(&place, SIZE + 512);
+    let mut foreign = volumes.clone();
+    foreign[0] = other[0].clone();
+    let (kind, text) = message(&foreign);
+    assert!(kind == ErrorKind::Invalid && text.contains("volume is of another set"), "{text}");
+    let mut plain = volumes.clone();
+    plain[1] = Bytes::from(super::support::tar(&super::support::sample().files));
+    let (kind, text) = message(&plain);
+    assert!(kind == ErrorKind::Invalid && text.contains("no volume of a set"), "{text}");
+    // Swapped is the order, which is no matter.
+    let mut swapped = volumes.clone();
+    swapped.swap(0, 1);
+    assert!(all(&swapped).is_ok());
+    // A bit that has turned in content, or in what only fills a block.
+    for at in [1_500_000, 600_000] {
+        let mut bytes = volumes[1].to_vec();
+        bytes[at] ^= 0x10;
+        let mut damaged = volumes.clone();
+        damaged[1] = bytes.into();
+        match all(&damaged) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
+            Ok(archive) => {
+                let error = archive.verify_volumes().unwrap_err();
+                assert!(
+                    error.kind() == ErrorKind::Corrupt && error.to_string().contains("volume=2"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    let room = Exporter::new(&place.store).everything().unwrap().volume_size(100_000).plan().unwrap_err();
+    assert!(room.to_string().contains("volumes are too small, size=100000, least="), "{room}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+    /// One visit for each volume, in any order, some of them twice.
+    #[test]
+    fn visits_in_any_order(order in Just((0..8usize).collect::<Vec<_>>()).prop_shuffle(), again in 0..8usize) {
+        let (from, volumes) = set();
+        let to = Place::new();
+        let mut order: Vec<usize> = order.into_iter().filter(|at| *at < volumes.len()).collect();
+        order.extend((8..volumes.len()).collect::<Vec<_>>());
+        order.insert(1, order[again.min(order.len() - 1)]);
+        for at in order {
+            let archive = Archive::from_all_bytes([volumes[at].clone()], true).unwrap();
+            Importer::new(&archive, &to.store).unwrap().run().unwrap();
+        }
+        // The last visit had not all volumes either: everything is named, only what was kept for it is still there.
+        let named = |place: &Place| -> Vec<String> {
+            place.listing().into_iter().filter(|line| !line.starts_with("orlop-import")).collect()
+        };
+        prop_assert_eq!(named(&to), named(&from));
+        // With all of them at once that goes.
+        Importer::new(&all(&volumes).unwrap(), &to.store).unwrap().run().unwrap();
+        prop_assert_eq!(to.listing(), from.listing());
+    }
+
+    #[test]
+    fn a_volume_that_is_cut(at in any::<prop::sample::Index>()) {
+        let (_, mut volumes) = set();
+        let end = at.index(volumes[1].len() - 1024);
+        volumes[1] = volumes[1].slice(..end);
+        let error = all(&volumes).unwrap_err();
+        prop_assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid), "{error}");
+    }
+}
