@@ -25,6 +25,7 @@ mod error;
 mod fileref;
 mod gc;
 mod generate;
+mod holder;
 mod init;
 mod inspect;
 mod interrupt;
