@@ -21,6 +21,7 @@ mod quirks_content;
 mod quirks_documents;
 mod quirks_names;
 mod references;
+mod remote;
 mod serve;
 mod serve_limits;
 mod serve_names;

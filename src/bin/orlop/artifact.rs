@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use orlop::oci::{Descriptor, Tag, media_type};
 use orlop::{Batch, Expect, Repository, Store};
-use serde::Serialize;
 
 use crate::args::{flag, option, rest, value, values};
-use crate::content::as_go;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::fileref::{check_media_type, check_title, clean, split};
 use crate::interrupt;
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::source::{self, NOTHING, Source};
+
+mod compose;
+mod in_registry;
+
+use self::compose::{Composed, Parts};
 
 /// The annotation with the path of a file.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
@@ -35,7 +38,6 @@ pub(crate) const MANIFEST_KEY: &str = "$manifest";
 const CONFIG_KEY: &str = "$config";
 
 const EMPTY: &[u8] = b"{}";
-const EMPTY_BASE64: &str = "e30=";
 
 /// The arguments that say what is stored.
 #[derive(Debug)]
@@ -400,41 +402,22 @@ impl Plan {
             bytes += layer.size;
             layers.push(layer);
         }
-        let mut artifact_type = self.artifact_type;
         let config = match self.config {
-            Some(entry) => entry.add(store, repository, &mut batch, &mut progress)?,
-            None if self.is_v1_0 => {
-                let kind = artifact_type.take().unwrap_or_else(|| UNKNOWN_CONFIG.to_owned());
-                Descriptor::new(kind, orlop::Digest::of(EMPTY), EMPTY.len() as u64)
-            }
-            None => empty(),
+            Some(entry) => Some(entry.add(store, repository, &mut batch, &mut progress)?),
+            None => None,
         };
         drop(progress);
-        // As oras has it: the list of layers of an image of specification 1.0 may be empty, any other has an empty layer.
-        if !self.is_v1_0 {
-            artifact_type.get_or_insert_with(|| UNKNOWN_ARTIFACT.to_owned());
-            if layers.is_empty() {
-                layers.push(empty());
-            }
-        }
-        if layers.iter().chain([&config]).any(|descriptor| descriptor.digest == orlop::Digest::of(EMPTY)) {
-            // Some tools want the file even where the descriptor has its bytes.
+        let parts = Parts {
+            artifact_type: self.artifact_type,
+            is_v1_0: self.is_v1_0,
+            annotations: self.annotations,
+            layers,
+            config,
+        };
+        let Composed { document, descriptor, has_empty } = parts.compose(subject)?;
+        if has_empty {
             batch.push_bytes(repository, EMPTY)?;
         }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::IMAGE_MANIFEST,
-            artifact_type: artifact_type.as_deref(),
-            config: &config,
-            layers: &layers,
-            subject: subject
-                .map(|subject| Descriptor::new(&*subject.media_type, subject.digest, subject.size)),
-            annotations: &self.annotations,
-        };
-        let document = serde_json::to_vec(&manifest)
-            .map_err(|error| Failure::new(Exit::Other, format!("cannot write the manifest: {error}")))?;
-        let document = as_go(&document);
-        let size = document.len() as u64;
         let digest = batch.push_manifest(repository, media_type::IMAGE_MANIFEST, document.clone())?;
         for tag in tags {
             batch.tag(repository, tag, digest, Expect::Any);
@@ -443,9 +426,6 @@ impl Plan {
         interrupt::check(NOTHING)?;
         let committed = batch.commit()?;
         let existed = committed.pushed.iter().take(files).filter(|pushed| pushed.existed).count();
-        let mut descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, digest, size);
-        descriptor.artifact_type = artifact_type.or(Some(config.media_type));
-        descriptor.annotations = self.annotations.into_iter().collect();
         Ok(Stored {
             descriptor,
             files,
@@ -480,27 +460,6 @@ impl Stored {
             ))
         })
     }
-}
-
-/// The members in the order of oras, so that the same files have the same digest.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest<'a> {
-    schema_version: u8,
-    media_type: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<&'a str>,
-    config: &'a Descriptor,
-    layers: &'a [Descriptor],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<Descriptor>,
-    annotations: &'a BTreeMap<String, String>,
-}
-
-fn empty() -> Descriptor {
-    let mut descriptor = Descriptor::new(media_type::EMPTY, orlop::Digest::of(EMPTY), EMPTY.len() as u64);
-    descriptor.data = Some(EMPTY_BASE64.into());
-    descriptor
 }
 
 /// Says which links a pull will refuse.

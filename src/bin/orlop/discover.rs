@@ -13,8 +13,11 @@ use crate::attached::{Hint, Hints};
 use crate::error::Failure;
 use crate::output::{self, Output, plain};
 use crate::reference::{Selector, Target};
+use crate::remote::{Remote, RemoteArgs};
 use crate::session;
 use crate::view::{Extent, View, complete};
+
+mod in_registry;
 
 /// The deepest tree that is shown: two levels of JSON each, within the 128 that common readers take.
 const MAX_DEPTH: u16 = 60;
@@ -26,6 +29,7 @@ pub(crate) struct Args {
     artifact_type: Option<String>,
     depth: u16,
     verbose: bool,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
@@ -36,10 +40,11 @@ pub(crate) fn command() -> Command {
         "orlop discover oci:app:v1",
     )
     .visible_alias("tree")
-    .arg(target("oci:DIR:REF", "The manifest"))
+    .arg(target("oci:DIR:REF|HOST/REPOSITORY:REF", "The manifest"))
     .arg(option("artifact-type", "TYPE", "Show only referrers of this type, and only what refers to those"))
     .arg(option("depth", "N", "Show this many levels, from 1").value_parser(value_parser!(u16).range(1..)))
     .arg(flag("verbose", "Show annotations in the tree").short('v'))
+    .args(RemoteArgs::declare())
 }
 
 impl Args {
@@ -49,6 +54,7 @@ impl Args {
             artifact_type: value(matches, "artifact-type"),
             depth: value(matches, "depth").unwrap_or(MAX_DEPTH),
             verbose: matches.get_flag("verbose"),
+            remote: RemoteArgs::of(matches),
         }
     }
 }
@@ -78,6 +84,20 @@ struct Node {
 }
 
 impl Node {
+    /// One with nothing below it.
+    fn leaf(view: View, descriptor: &Descriptor) -> Self {
+        Self {
+            view,
+            platform: descriptor.platform.clone(),
+            status: None,
+            referrers: Vec::new(),
+            manifests: Vec::new(),
+            missing: Vec::new(),
+            attached: Vec::new(),
+            label: String::new(),
+        }
+    }
+
     fn is_leaf(&self) -> bool {
         self.referrers.is_empty() && self.manifests.is_empty() && self.attached.is_empty()
     }
@@ -95,6 +115,9 @@ struct Walk<'a> {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(remote) = Remote::of(&args.target, &args.remote)? {
+        return in_registry::run(args, &remote, output);
+    }
     let target: Target = args.target.parse()?;
     let store = session::read(&target, output)?;
     let (repository, root) = root(&target, &store)?;
@@ -166,16 +189,8 @@ impl Walk<'_> {
     }
 
     fn leaf(&self, descriptor: &Descriptor) -> Node {
-        Node {
-            view: View::new(self.target.by_digest(self.repository.name(), &descriptor.digest), descriptor),
-            platform: descriptor.platform.clone(),
-            status: None,
-            referrers: Vec::new(),
-            manifests: Vec::new(),
-            missing: Vec::new(),
-            attached: Vec::new(),
-            label: String::new(),
-        }
+        let reference = self.target.by_digest(self.repository.name(), &descriptor.digest);
+        Node::leaf(View::new(reference, descriptor), descriptor)
     }
 
     fn manifests(&mut self, digest: &Digest, depth: u16) -> Result<Vec<Node>, Failure> {

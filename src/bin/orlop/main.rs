@@ -34,6 +34,7 @@ mod from_file;
 mod gc;
 mod generate;
 mod import;
+mod holder;
 mod init;
 mod inspect;
 mod interrupt;

@@ -137,11 +137,10 @@ pub(crate) fn choose(
 }
 
 /// Whether it is an artifact about another one, as a signature is: for no platform itself.
-pub(crate) fn is_about(found: &Found) -> Result<bool, Failure> {
-    let manifest = read(found)?;
+pub(crate) fn is_about(manifest: &Manifest) -> bool {
     let is_image = manifest.config().is_some_and(|config| is_image_config(&config.media_type));
     let is_index = manifest.kind().is_some_and(|kind| kind.is_index());
-    Ok(!is_image && !is_index && manifest.subject().is_some())
+    !is_image && !is_index && manifest.subject().is_some()
 }
 
 fn is_image_config(found: &str) -> bool {

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, value_parser};
+use orlop::Digest;
 use orlop::oci::{Descriptor, Manifest, ManifestKind, Role, Successor, media_type};
-use orlop::{Digest, Repository};
 use serde::Serialize;
 
 use crate::args::{bytes, flag, option, target, target_of, value, verb};
 use crate::artifact::{TITLE, UNPACK, UNPACKED_DIGEST};
 use crate::error::{Exit, Failure};
+use crate::holder::{Holder, no_files};
 use crate::interrupt;
 use crate::output::{self, Output};
 use crate::place::{Folder, Present, Relative};
-use crate::platform::{Wanted, is_about, platform_option, select};
+use crate::platform::{Wanted, platform_option};
 use crate::progress::Progress;
 use crate::reference::{Found, Target};
+use crate::remote::{Remote, RemoteArgs};
 use crate::session;
 use crate::unpack::{INTERRUPTED, Packed};
 use crate::view::View;
@@ -36,6 +38,7 @@ pub(crate) struct Args {
     config: Option<(String, Option<String>)>,
     include_subject: bool,
     unpack_limit: Option<u64>,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
@@ -49,7 +52,7 @@ pub(crate) fn command() -> Command {
   orlop pull oci:app:v1 --keep-old-files
   orlop pull oci:app:v1 --platform linux/arm64 --config config.json",
     )
-    .arg(target("oci:DIR:REF", "The artifact"))
+    .arg(target("oci:DIR:REF|HOST/REPOSITORY:REF", "The artifact"))
     .arg(
         option("output", "DIR", "Where to write; made if it is not there")
             .short('o')
@@ -79,6 +82,7 @@ pub(crate) fn command() -> Command {
     )
     // As oras has it.
     .arg(option("concurrency", "N", "Accepted and ignored").value_parser(value_parser!(u16)).hide(true))
+    .args(RemoteArgs::declare())
 }
 
 impl Args {
@@ -91,6 +95,7 @@ impl Args {
             config: value(matches, "config"),
             include_subject: matches.get_flag("include-subject"),
             unpack_limit: value(matches, "unpack-limit"),
+            remote: RemoteArgs::of(matches),
         }
     }
 }
@@ -140,17 +145,25 @@ struct Items {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let target: Target = args.target.parse()?;
-    let store = session::read(&target, output)?;
-    let found = target.find(&store)?;
-    // With --include-subject the platform may be for what a signature or the like is about.
-    let found = if args.include_subject && args.platform.is_some() && is_about(&found)? {
-        found
-    } else {
-        select(found, args.platform.as_ref(), &target)?
+    let (holder, root) = match Remote::of(&args.target, &args.remote)? {
+        Some(remote) => {
+            let root = remote.resolve()?;
+            (Holder::Registry(remote), root)
+        }
+        None => {
+            let target: Target = args.target.parse()?;
+            let Found { repository, descriptor } = target.find(&session::read(&target, output)?)?;
+            (Holder::Layout { target, repository }, descriptor)
+        }
     };
-    let mut items = collect(args, &found, &target, output)?;
-    check_content(&found.repository, &items.items)?;
+    // With --include-subject the platform may be for what a signature or the like is about.
+    let root = if args.include_subject && args.platform.is_some() && holder.is_about(&root)? {
+        root
+    } else {
+        holder.select(root, args.platform.as_ref())?
+    };
+    let mut items = collect(args, &holder, &root, output)?;
+    check_content(&holder, &items.items)?;
     if items.nameless > 0 {
         output.note(format!("layers without a file name were left out, layers={}", items.nameless));
     }
@@ -162,16 +175,16 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             return Err(folder.exists(&item.name));
         }
     }
-    let written = write(args, &found.repository, &folder, &items.items, output)?;
-    report(&found, &target, &folder, &items.items, written, output)
+    let written = write(args, &holder, &folder, &items.items, output)?;
+    report(&holder, &root, &folder, &items.items, written, output)
 }
 
 /// What the artifact names, and with --include-subject what is named by its subject, and so on.
-fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Result<Items, Failure> {
+fn collect(args: &Args, holder: &Holder, root: &Descriptor, output: &Output) -> Result<Items, Failure> {
     let mut items = Items::default();
-    let first = manifest(&found.repository, &found.descriptor, target)?;
+    let first = manifest(holder, &root.digest)?;
     // Whether what the platform is for is still to come.
-    let mut open = args.include_subject && args.platform.is_some() && is_about(found)?;
+    let mut open = args.include_subject && args.platform.is_some() && holder.is_about(root)?;
     if let Some((path, kind)) = &args.config {
         items.config(&first, path, kind.as_deref(), output)?;
     }
@@ -183,12 +196,11 @@ fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Resu
         let subject = present.subject().filter(|subject| args.include_subject && seen.insert(subject.digest));
         if let Some(descriptor) = subject.cloned() {
             let is_index = ManifestKind::of(&descriptor.media_type).is_some_and(|kind| kind.is_index());
-            let subject = Found { repository: found.repository.clone(), descriptor };
             let wanted = args.platform.as_ref();
-            let is_meant = open && !is_about(&subject)?;
-            let subject = select(subject, wanted.filter(|_| is_meant || is_index), target)?;
+            let is_meant = open && !holder.is_about(&descriptor)?;
+            let subject = holder.select(descriptor, wanted.filter(|_| is_meant || is_index))?;
             open &= !is_meant;
-            next = Some(manifest(&found.repository, &subject.descriptor, target)?);
+            next = Some(manifest(holder, &subject.digest)?);
         }
     }
     items.check()?;
@@ -196,21 +208,19 @@ fn collect(args: &Args, found: &Found, target: &Target, output: &Output) -> Resu
 }
 
 fn report(
-    found: &Found,
-    target: &Target,
+    holder: &Holder,
+    root: &Descriptor,
     folder: &Folder,
     items: &[Item],
     written: usize,
     output: &Output,
 ) -> Result<(), Failure> {
-    let name = found.repository.name();
     let view = |item: &Item| File {
         path: folder.absolute(&item.name).to_string_lossy().into_owned(),
-        view: View::new(target.by_digest(name, &item.descriptor.digest), &item.descriptor),
+        view: View::new(holder.by_digest(&item.descriptor.digest), &item.descriptor),
     };
-    let digest = found.descriptor.digest;
-    let pulled =
-        Pulled { reference: target.by_digest(name, &digest), files: items.iter().map(view).collect() };
+    let digest = root.digest;
+    let pulled = Pulled { reference: holder.by_digest(&digest), files: items.iter().map(view).collect() };
     let directories = items.iter().filter(|item| item.is_directory).count();
     let what = output::count(items.len() - directories, directories);
     let bytes = output::size(items.iter().map(|item| item.descriptor.size).sum());
@@ -219,17 +229,12 @@ fn report(
         same => format!(", {same} there already"),
     };
     output.summary(format!("{what}, {bytes}{same}"));
-    output.result([digest], &pulled, || format!("Pulled {}\nDigest: {digest}\n", target.shown()))
+    output.result([digest], &pulled, || format!("Pulled {}\nDigest: {digest}\n", holder.shown()))
 }
 
 /// Reads the manifest, which must be one that lists files.
-fn manifest(repository: &Repository, descriptor: &Descriptor, target: &Target) -> Result<Manifest, Failure> {
-    let digest = &descriptor.digest;
-    let stored = repository.manifest(digest)?.ok_or_else(|| {
-        Failure::new(Exit::Incomplete, format!("the manifest is not in the layout, digest={digest}"))
-            .with_hint("take it from where the layout came from")
-    })?;
-    let manifest = stored.parse()?;
+fn manifest(holder: &Holder, digest: &Digest) -> Result<Manifest, Failure> {
+    let manifest = holder.manifest(digest)?;
     match manifest.kind() {
         Some(kind) if kind.is_index() => {
             let mut hint = "choose by --platform, or pull one of the manifests that it lists".to_owned();
@@ -240,28 +245,19 @@ fn manifest(repository: &Repository, descriptor: &Descriptor, target: &Target) -
             for (index, successor) in manifest.successors().iter().filter(is_image).take(8).enumerate() {
                 let one = &successor.descriptor;
                 hint.push_str(if index == 0 { ": " } else { ", " });
-                hint.push_str(&target.by_digest(repository.name(), &one.digest));
+                hint.push_str(&holder.by_digest(&one.digest));
                 if let Some(platform) = &one.platform {
                     hint.push_str(&format!(" ({}/{})", platform.os, platform.architecture));
                 }
             }
             Err(Failure::new(
                 Exit::Other,
-                format!(
-                    "an index has no files of its own, reference={}",
-                    target.by_digest(repository.name(), digest)
-                ),
+                format!("an index has no files of its own, reference={}", holder.by_digest(digest)),
             )
             .with_hint(hint))
         }
         Some(_) => Ok(manifest),
-        None => {
-            let media_type = manifest.media_type();
-            Err(Failure::new(
-                Exit::Other,
-                format!("not a manifest that lists files, media_type={media_type}"),
-            ))
-        }
+        None => Err(no_files(manifest.media_type())),
     }
 }
 
@@ -349,14 +345,13 @@ impl Items {
 }
 
 /// Refuses before anything is written if content is missing.
-fn check_content(repository: &Repository, items: &[Item]) -> Result<(), Failure> {
+fn check_content(holder: &Holder, items: &[Item]) -> Result<(), Failure> {
     let mut missing = Vec::new();
     for item in items {
         let Descriptor { digest, size, .. } = &item.descriptor;
-        match repository.stat(digest)? {
+        match holder.size(digest)? {
             None => missing.push(digest.to_string()),
-            Some(stat) if stat.size != *size => {
-                let found = stat.size;
+            Some(found) if found != *size => {
                 return Err(Failure::new(
                     Exit::Integrity,
                     format!(
@@ -372,17 +367,23 @@ fn check_content(repository: &Repository, items: &[Item]) -> Result<(), Failure>
     }
     let count = missing.len();
     missing.truncate(8);
+    let (place, hint) = match holder {
+        Holder::Layout { .. } => {
+            ("layout", "nothing was written; take the missing content from where the layout came from")
+        }
+        Holder::Registry(_) => ("registry", "nothing was written"),
+    };
     Err(Failure::new(
         Exit::Incomplete,
-        format!("content is not in the layout, missing={count}, digests={}", missing.join(",")),
+        format!("content is not in the {place}, missing={count}, digests={}", missing.join(",")),
     )
-    .with_hint("nothing was written; take the missing content from where the layout came from"))
+    .with_hint(hint))
 }
 
 /// Writes what is not there yet; answers how many that were.
 fn write(
     args: &Args,
-    repository: &Repository,
+    holder: &Holder,
     folder: &Folder,
     items: &[Item],
     output: &Output,
@@ -395,7 +396,7 @@ fn write(
     for item in wanted() {
         interrupt::check(INTERRUPTED)?;
         progress.begin(&item.name.shown());
-        left_out += write_one(args, repository, folder, item, &mut progress)?;
+        left_out += write_one(args, holder, folder, item, &mut progress)?;
     }
     drop(progress);
     if left_out > 0 {
@@ -408,15 +409,13 @@ fn write(
 
 fn write_one(
     args: &Args,
-    repository: &Repository,
+    holder: &Holder,
     folder: &Folder,
     item: &Item,
     progress: &mut Progress,
 ) -> Result<usize, Failure> {
     let Descriptor { digest, size, .. } = &item.descriptor;
-    let mut reader = repository.reader(digest)?.ok_or_else(|| {
-        Failure::new(Exit::Incomplete, format!("content is not in the layout, digest={digest}"))
-    })?;
+    let mut reader = holder.reader(&item.descriptor)?;
     let (replace, observer) = (!args.keep_old_files, &mut |done| progress.advance(done));
     if !item.is_directory {
         folder.put(&item.name, &mut reader, *size, digest, replace, observer)?;
