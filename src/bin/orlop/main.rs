@@ -19,6 +19,7 @@ mod complete;
 mod confirm;
 mod content;
 mod cp;
+mod dedup;
 mod discover;
 mod entry_path;
 mod error;
@@ -76,7 +77,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
-    ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint", "dedup"]),
     ("Registry", &["serve"]),
 ];
 
@@ -156,6 +157,7 @@ fn ungrouped() -> Command {
             lease::command(),
             usage::command(),
             checkpoint::command(),
+            dedup::command(),
             serve::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -217,6 +219,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "usage" => usage::run(&usage::Args::of(matches), &output),
         "checkpoint" => checkpoint::run(&checkpoint::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
+        "dedup" => dedup::run(&dedup::Args::of(matches)?, &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),
         "completion" => generate::completion(matches, command()),
