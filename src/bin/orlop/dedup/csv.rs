@@ -142,7 +142,7 @@ fn matrix(report: &Report) -> String {
             let cells = shared.iter().zip(jaccard).zip(containment);
             for (other, ((shared, jaccard), containment)) in report.images.iter().zip(cells) {
                 text += &row([
-                    &matrix.granularity,
+                    matrix.granularity.as_str(),
                     &image.name,
                     &other.name,
                     &shared.to_string(),
@@ -171,7 +171,7 @@ fn growth(report: &Report) -> String {
         for point in &curve.points {
             let image = point.image.and_then(|at| report.images.get(usize::try_from(at).ok()?));
             text += &row([
-                &curve.granularity,
+                curve.granularity.as_str(),
                 curve.order,
                 &point.images.to_string(),
                 image.map_or("", |image| image.name.as_str()),
@@ -243,7 +243,7 @@ fn images(report: &Report) -> String {
 fn findings(report: &Report) -> String {
     let mut text = row(["digest", "incomplete", "message"]);
     for finding in &report.findings {
-        text += &row([&finding.digest, &finding.incomplete.to_string(), &finding.message]);
+        text += &row([finding.digest.as_str(), &finding.incomplete.to_string(), &finding.message]);
     }
     text
 }
