@@ -164,6 +164,16 @@ impl Corpus {
         });
     }
 
+    /// Takes down that a manifest which an index lists is not here: it is no image, and nothing of it counts.
+    pub fn note_absent(&mut self, manifest: &Descriptor) {
+        let message = "a manifest that an index lists is not here".into();
+        let digest = manifest.digest.to_string();
+        let finding = Finding { digest, incomplete: false, kind: FindingKind::Absent, message };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
     fn find(&mut self, digest: &Digest, kind: FindingKind, message: String) {
         let finding = Finding { digest: digest.to_string(), incomplete: true, kind, message };
         if !self.findings.contains(&finding) {

@@ -206,6 +206,7 @@ impl Corpus {
                             Arc::clone(&contents),
                         );
                     }
+                    None if !named.indexes.is_empty() => self.note_absent(&named.descriptor),
                     None => self.add_missing(name, &named.descriptor, Arc::clone(&contents)),
                 }
             }

@@ -9,6 +9,7 @@ mod artifacts;
 mod completions;
 mod concurrency;
 mod cp;
+mod dedup;
 mod directories;
 mod flags;
 mod hostile;

@@ -17,7 +17,8 @@ pub(super) struct OutFile {
 
 impl OutFile {
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let made = tempfile::Builder::new()
             .prefix(".orlop-")
             .permissions(Permissions::from_mode(0o666))

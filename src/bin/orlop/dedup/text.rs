@@ -219,7 +219,7 @@ fn wasted(report: &Report) -> String {
         .wasted_files
         .iter()
         .map(|file| {
-            let path = file.paths.first().map_or("-", String::as_str);
+            let path = file.paths.first().map_or("(a whole blob)", String::as_str);
             let more = file.paths.len().saturating_sub(1);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             [
