@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::finding::{Finding, FindingKind};
+use crate::Digest;
 use crate::oci::{Descriptor, Manifest, ManifestKind, Role};
-use crate::{Digest, Result};
 
 /// The largest config that is read for the time of its creation, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -19,7 +19,7 @@ pub trait Contents: Send + Sync {
     /// # Errors
     ///
     /// As the place. It is reported as a finding, and the measurement goes on.
-    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>>;
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>>;
 }
 
 /// What a blob is to images.
@@ -162,6 +162,16 @@ impl Corpus {
             created: None,
             blobs: vec![blob],
         });
+    }
+
+    /// Takes down that a manifest which an index lists is not here: it is no image, and nothing of it counts.
+    pub fn note_absent(&mut self, manifest: &Descriptor) {
+        let message = "a manifest that an index lists is not here".into();
+        let digest = manifest.digest.to_string();
+        let finding = Finding { digest, incomplete: false, kind: FindingKind::Absent, message };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     fn find(&mut self, digest: &Digest, kind: FindingKind, message: String) {

@@ -23,6 +23,8 @@ pub struct Finding {
 pub enum FindingKind {
     /// The place has no such content. Incomplete.
     Missing,
+    /// A manifest that an index lists is not here, as in a copy of some platforms; it is in no figure.
+    Absent,
     /// Reading it failed. Incomplete.
     Unreadable,
     /// It has another size than its descriptor says. Incomplete.

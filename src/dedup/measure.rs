@@ -16,7 +16,7 @@ use super::plain::Bounds;
 use super::report::Parameters;
 use super::stages::Stages;
 use super::table::Table;
-use super::turn::Turns;
+use super::turn::{Held, Turns};
 use super::unit::{Found, Key, Packing, UnitSink};
 use super::walk::{Rules, Taker, Walk, Walked};
 use crate::{Error, ErrorKind, Result};
@@ -62,6 +62,11 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn names(&self) -> Vec<String> {
         self.rules.granularities.iter().map(Granularity::name).collect()
+    }
+
+    /// The names, and whether units are whole blobs.
+    fn kinds(&self) -> Vec<(String, bool)> {
+        self.rules.granularities.iter().map(|one| (one.name(), one.is_blob())).collect()
     }
 
     pub(super) fn parameters(&self) -> Parameters {
@@ -203,7 +208,7 @@ impl Measure {
     ///
     /// # Errors
     ///
-    /// As [`Measure::run`]; what the sink returned.
+    /// As [`Measure::run`]; `Io` or `NoSpace` with what the sink returned as its source.
     pub fn units(
         &self,
         corpus: &Corpus,
@@ -236,7 +241,6 @@ impl Measure {
         });
         let shared = Shared {
             corpus,
-            names: settings.names(),
             tables: tables.collect(),
             order,
             next: AtomicUsize::new(0),
@@ -246,7 +250,7 @@ impl Measure {
                 blobs: corpus.blobs.iter().map(|_| None).collect(),
                 ..Outcome::default()
             }),
-            turns: sink.map(|sink| Turns::new(sink, corpus)),
+            turns: sink.map(|sink| Turns::new(sink, corpus, settings.kinds())),
             settings: &settings,
         };
         let threads = self.threads.min(corpus.blobs.len()).max(1);
@@ -331,7 +335,6 @@ struct Outcome {
 struct Shared<'a> {
     corpus: &'a Corpus,
     settings: &'a Settings,
-    names: Vec<String>,
     tables: Vec<Mutex<Table>>,
     /// Blobs in the order in which they are begun.
     order: Vec<usize>,
@@ -359,10 +362,11 @@ fn work(shared: &Shared<'_>) -> Result<()> {
         let at = shared.next.fetch_add(1, Ordering::Relaxed);
         let Some(at) = shared.order.get(at).copied() else { break };
         let Some(blob) = shared.corpus.blobs.get(at) else { break };
-        let mut worker = Worker { shared, blob: at, packer: &mut packer, plain: 0, stored: 0 };
+        let mut worker =
+            Worker { shared, blob: at, packer: &mut packer, held: Vec::new(), plain: 0, stored: 0 };
         let measured = measure_blob(&mut walk, blob, &mut worker)?;
         if let Some(turns) = &shared.turns {
-            turns.end(at)?;
+            turns.end(at, &mut worker.held)?;
         }
         shared.done.blobs.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = shared.outcome.lock().blobs.get_mut(at) {
@@ -430,6 +434,7 @@ struct Worker<'a, 's> {
     shared: &'a Shared<'s>,
     blob: usize,
     packer: &'a mut Packer,
+    held: Vec<Held>,
     plain: u64,
     stored: u64,
 }
@@ -446,8 +451,8 @@ impl Taker for Worker<'_, '_> {
             return Ok(());
         }
         let shared = self.shared;
-        if let (Some(turns), Some(name)) = (&shared.turns, shared.names.get(granularity)) {
-            turns.take(self.blob, name, found)?;
+        if let Some(turns) = &shared.turns {
+            turns.take(self.blob, granularity, found, &mut self.held)?;
         }
         let Some(table) = shared.tables.get(granularity) else { return Ok(()) };
         if !shared.settings.rules.packs {

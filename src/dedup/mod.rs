@@ -16,7 +16,7 @@
 //! struct Bytes(Vec<u8>);
 //!
 //! impl Contents for Bytes {
-//!     fn open(&self, _: &Descriptor) -> orlop::Result<Option<Box<dyn Read + Send + '_>>> {
+//!     fn open(&self, _: &Descriptor) -> std::io::Result<Option<Box<dyn Read + Send + '_>>> {
 //!         Ok(Some(Box::new(Cursor::new(&self.0))))
 //!     }
 //! }

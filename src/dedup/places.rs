@@ -1,7 +1,7 @@
 //! Images out of stores, layouts and whatever else artifacts can be copied from.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::corpus::{Contents, Corpus};
@@ -17,8 +17,8 @@ const MAX_DEPTH: usize = 8;
 struct InRepository(Repository);
 
 impl Contents for InRepository {
-    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>> {
-        let reader = self.0.reader(&descriptor.digest)?;
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
+        let reader = self.0.reader(&descriptor.digest).map_err(io::Error::other)?;
         Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read + Send>))
     }
 }
@@ -26,8 +26,8 @@ impl Contents for InRepository {
 struct InSource(Arc<dyn Source>);
 
 impl Contents for InSource {
-    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>> {
-        self.0.content(descriptor, 0)
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
+        self.0.content(descriptor, 0).map_err(io::Error::other)
     }
 }
 
@@ -91,6 +91,29 @@ impl Corpus {
                 break;
             }
         }
+        self.add_roots(name, repository, roots)
+    }
+
+    /// Adds the image that a descriptor names, or those that it lists, as [`Corpus::add_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Corpus::add_store`].
+    pub fn add_reference(
+        &mut self,
+        name: &str,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<()> {
+        self.add_roots(name, repository, vec![(Some(String::new()), descriptor.clone())])
+    }
+
+    fn add_roots(
+        &mut self,
+        name: &str,
+        repository: &Repository,
+        roots: Vec<(Option<String>, Descriptor)>,
+    ) -> Result<()> {
         let fetch = |descriptor: &Descriptor| {
             let stored = repository.manifest(&descriptor.digest)?;
             Ok(stored.map(|stored| stored.content.to_vec()))
@@ -170,7 +193,8 @@ impl Corpus {
                 if !added.insert(named.descriptor.digest) {
                     continue;
                 }
-                let separator = if named.name.starts_with('@') { "" } else { ":" };
+                let separator =
+                    if named.name.is_empty() || named.name.starts_with(['@', ' ']) { "" } else { ":" };
                 let name = format!("{place}{separator}{}", named.name);
                 match fetch(&named.descriptor)? {
                     Some(bytes) => {
@@ -182,6 +206,7 @@ impl Corpus {
                             Arc::clone(&contents),
                         );
                     }
+                    None if !named.indexes.is_empty() => self.note_absent(&named.descriptor),
                     None => self.add_missing(name, &named.descriptor, Arc::clone(&contents)),
                 }
             }

@@ -1,11 +1,11 @@
 //! One unit, as it is found.
 
+use std::io;
 use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
 use super::class::Class;
-use crate::Result;
 
 /// What tells units apart: the first 128 bits of their BLAKE3.
 pub(super) type Key = [u8; 16];
@@ -91,7 +91,7 @@ impl std::fmt::Display for UnitHash<'_> {
     }
 }
 
-fn as_text<S: Serializer>(hash: &UnitHash<'_>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(hash: &UnitHash<'_>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(hash)
 }
 
@@ -102,11 +102,11 @@ pub trait UnitSink: Send {
     /// # Errors
     ///
     /// Whatever keeps it from taking more; the measurement ends with it.
-    fn take(&mut self, unit: &UnitRecord<'_>) -> Result<()>;
+    fn take(&mut self, unit: &UnitRecord<'_>) -> io::Result<()>;
 }
 
-impl<F: FnMut(&UnitRecord<'_>) -> Result<()> + Send> UnitSink for F {
-    fn take(&mut self, unit: &UnitRecord<'_>) -> Result<()> {
+impl<F: FnMut(&UnitRecord<'_>) -> io::Result<()> + Send> UnitSink for F {
+    fn take(&mut self, unit: &UnitRecord<'_>) -> io::Result<()> {
         self(unit)
     }
 }

@@ -10,6 +10,7 @@ mod completions;
 mod concurrency;
 mod copying;
 mod cp;
+mod dedup;
 mod directories;
 mod flags;
 mod hostile;

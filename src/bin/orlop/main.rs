@@ -23,6 +23,7 @@ mod confirm;
 mod content;
 mod copied;
 mod cp;
+mod dedup;
 mod diff;
 mod discover;
 mod endpoint;
@@ -33,8 +34,8 @@ mod fileref;
 mod from_file;
 mod gc;
 mod generate;
-mod import;
 mod holder;
+mod import;
 mod init;
 mod inspect;
 mod interrupt;
@@ -100,7 +101,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Artifacts", &["push", "pull", "attach", "discover", "cp", "backup", "restore"]),
     ("References", &["ls", "repo", "resolve", "tag", "untag", "rm", "inspect"]),
     ("Documents and content", &["manifest", "blob"]),
-    ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint"]),
+    ("Layouts", &["init", "gc", "lease", "usage", "verify", "repair", "rebuild", "checkpoint", "dedup"]),
     ("Across a gap", &["inventory", "export", "import", "diff"]),
     ("Registries", &["login", "logout", "serve"]),
 ];
@@ -196,6 +197,7 @@ fn ungrouped() -> Command {
             diff::command(),
             login::login_command(),
             login::logout_command(),
+            dedup::command(),
             serve::command(),
             generate::completion_command(),
             generate::man_command(),
@@ -267,6 +269,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "login" => login::login(&login::Args::of(matches), &output),
         "logout" => login::logout(&login::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
+        "dedup" => dedup::run(&dedup::Args::of(matches)?, &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
         "lease" => lease::run(matches, &output),
         "completion" => generate::completion(matches, command()),

@@ -183,7 +183,7 @@ fn long_names_and_sparse_files_are_understood() {
 struct Failing(u64);
 
 impl Contents for Failing {
-    fn open(&self, _: &Descriptor) -> crate::Result<Option<Box<dyn std::io::Read + Send + '_>>> {
+    fn open(&self, _: &Descriptor) -> std::io::Result<Option<Box<dyn std::io::Read + Send + '_>>> {
         struct Fails(u64);
         impl std::io::Read for Fails {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

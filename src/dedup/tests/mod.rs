@@ -3,6 +3,7 @@
 mod broken;
 mod exact;
 mod merging;
+mod places;
 mod reference;
 mod sampled;
 mod support;

@@ -5,17 +5,17 @@ use std::io::{Cursor, Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::Digest;
 use crate::dedup::random::Random;
 use crate::dedup::{Contents, Corpus, Granularity, Measure, Measurement, Report};
 use crate::oci::{Descriptor, media_type};
-use crate::{Digest, Result};
 
 /// Blobs by their digests.
 #[derive(Clone, Default)]
 pub(super) struct Blobs(pub(super) BTreeMap<Digest, Vec<u8>>);
 
 impl Contents for Blobs {
-    fn open(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send + '_>>> {
+    fn open(&self, descriptor: &Descriptor) -> std::io::Result<Option<Box<dyn Read + Send + '_>>> {
         Ok(self.0.get(&descriptor.digest).map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>))
     }
 }
