@@ -170,10 +170,20 @@ fn entries(archive: &[u8]) -> Result<Vec<Entry>> {
             other => bail!("neither file, directory nor link, type={other:?} {}", said()),
         };
         ensure!(!path.is_empty() || kind == Kind::Directory, "the root is no directory");
-        let (mode, user, group) = (header.mode()?, header.uid()?, header.gid()?);
+        let old = header.as_old();
+        let (user, group) = (
+            owner(&old.uid, header.uid()).with_context(said)?,
+            owner(&old.gid, header.gid()).with_context(said)?,
+        );
+        let mode = header.mode().with_context(said)?;
         found.push(Entry { kind, mode: mode & 0o7777, user, group, modified: header.mtime()?, path });
     }
     Ok(found)
+}
+
+/// npm leaves the fields of owners empty.
+fn owner(field: &[u8], value: std::io::Result<u64>) -> Result<u64> {
+    if field.iter().all(|byte| [0, b' '].contains(byte)) { Ok(0) } else { Ok(value?) }
 }
 
 /// A path as it is below the root, or an error if it leads out of it.
@@ -205,7 +215,7 @@ pub(crate) mod tests {
     pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut archive = b"!<arch>\n".to_vec();
         for (name, content) in members {
-            write!(archive, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len())
+            writeln!(archive, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, "100644", content.len())
                 .expect("header");
             archive.extend_from_slice(content);
             if content.len() % 2 == 1 {

@@ -287,3 +287,116 @@ impl Packages<'_> {
         Ok(package)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tar::EntryType::{Directory, Regular, Symlink};
+
+    use super::*;
+    use crate::cache;
+    use crate::deb::tests::{deb, tarball};
+    use crate::lock::Source;
+    use crate::report::Report;
+
+    /// Three packages, of which two are the base, in a cache; two suites with the same packages.
+    fn corpus(directory: &Path) -> (Lock, Cache) {
+        let cache = Cache::open(directory).expect("cache");
+        let mut packages = BTreeMap::new();
+        for (name, entries) in [
+            ("links", &[("./bin", Symlink, "usr/bin"), ("./usr/bin/", Directory, "")][..]),
+            ("shell", &[("./bin/", Directory, ""), ("./bin/sh", Regular, "shell")][..]),
+            ("tool", &[("./bin/tool", Regular, "tool"), ("./usr/share/doc/tool", Regular, "text")][..]),
+        ] {
+            let control = format!("Package: {name}\nVersion: 1:2-3\nDescription: one\n two\n");
+            let file = directory.join(name);
+            fs::write(&file, deb(&control, &tarball(entries))).expect("package");
+            let (size, sha256) = cache::describe(&file).expect("described");
+            let pinned = Pinned { version: "1:2-3".to_owned(), architecture: "all".to_owned(), size, sha256 };
+            cache.take(&file, &pinned.file(name)).expect("taken");
+            packages.insert(name.to_owned(), pinned);
+        }
+        let suite = |created| Suite {
+            architecture: "amd64".to_owned(),
+            sources: vec![Source { archive: "debian".to_owned(), distribution: "trixie".to_owned() }],
+            created,
+            packages: packages.clone(),
+            base: "links shell".to_owned(),
+            images: [("base".to_owned(), String::new()), ("more".to_owned(), "tool".to_owned())].into(),
+        };
+        let suites = [("one".to_owned(), suite(1_000)), ("two".to_owned(), suite(2_000))].into();
+        (Lock::new("small", "not checked".to_owned(), suites, Vec::new()), cache)
+    }
+
+    fn made(lock: &Lock, cache: &Cache, directory: &Path, options: Options) -> (Report<()>, Vec<u8>) {
+        let root = tempfile::tempdir_in(directory).expect("directory");
+        let root = root.path().join("layout");
+        let layout = Layout::create(&root).expect("layout");
+        let built = build(lock, cache, &layout, options).expect("built");
+        let report = Report::new((), &built.manifests, &built.layers);
+        layout.finish(built.manifests).expect("finished");
+        (report, fs::read(root.join("index.json")).expect("index"))
+    }
+
+    const OPTIONS: Options =
+        Options { shape: Shape::Layers, compression: Compression::Gzip, rebuild: 1, jobs: 1 };
+
+    #[test]
+    fn the_same_lock_gives_the_same_digests() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (lock, cache) = corpus(directory.path());
+        for shape in [Shape::Flat, Shape::Layers, Shape::Packages] {
+            for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+                let options = Options { shape, compression, ..OPTIONS };
+                let first = made(&lock, &cache, directory.path(), options).1;
+                let second = made(&lock, &cache, directory.path(), Options { jobs: 3, ..options }).1;
+                assert_eq!(first, second, "{shape:?} {compression:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn images_share_what_their_division_lets_them_share() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (lock, cache) = corpus(directory.path());
+        // Two suites by two roles, each once more.
+        for (shape, layers) in [(Shape::Flat, 8), (Shape::Layers, 8), (Shape::Packages, 6)] {
+            let report = made(&lock, &cache, directory.path(), Options { shape, ..OPTIONS }).0;
+            assert_eq!((report.manifests.len(), report.layers), (8, layers), "{shape:?}");
+            assert_ne!(report.manifests["more:one"], report.manifests["more:one-r1"], "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn a_layer_above_follows_the_links_of_its_base_and_knows_its_packages() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (lock, cache) = corpus(directory.path());
+        let suite = &lock.suites["one"];
+        let packages = Packages { cache: &cache, kept: Mutex::default() };
+        let plan =
+            Plan { suite, packages: vec!["tool"], below: vec!["links", "shell"], status: true, shift: 0 };
+        let tree = tree(&packages, &plan).expect("tree");
+        let paths: Vec<String> =
+            tree.nodes().map(|(path, _)| String::from_utf8(path.to_vec()).expect("text")).collect();
+        assert!(paths.contains(&"usr/bin/tool".to_owned()), "{paths:?}");
+        assert!(paths.contains(&"var/lib/dpkg/info/tool.postinst".to_owned()), "{paths:?}");
+        let status = tree.nodes().find(|(path, _)| *path == b"var/lib/dpkg/status").expect("status").1;
+        let crate::tree::What::File(content) = &status.what else { panic!("a file") };
+        let status = String::from_utf8(content.bytes().to_vec()).expect("text");
+        let names: Vec<_> = status.lines().filter(|line| line.starts_with("Package:")).collect();
+        assert_eq!(names, ["Package: links", "Package: shell", "Package: tool"]);
+        assert_eq!(status.matches("Status: install ok installed\n").count(), 3);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (lock, cache) = corpus(directory.path());
+        crate::gather::fetch(&lock, &cache, None).expect("everything is there");
+        fs::write(directory.path().join("files/tool_1%3a2-3_all.deb"), "damaged").expect("damage");
+        let error = crate::gather::fetch(&lock, &cache, None).expect_err("one is not").to_string();
+        assert!(error.contains("1 files") && error.contains("tool_1%3a2-3_all.deb"), "{error}");
+    }
+}

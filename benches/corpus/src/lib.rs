@@ -3,15 +3,7 @@
 //! Real ones are made of packages of Debian and of files of other registries that a lock file names, synthetic ones of
 //! pseudo-random bytes whose duplicates are known. Both come out as OCI image layouts, and the same input gives the same
 //! digests. `README.md` says how to use the program.
-#![cfg_attr(
-    test,
-    expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation,
-        reason = "a test may panic"
-    )
-)]
+#![cfg_attr(test, expect(clippy::indexing_slicing, reason = "a test may panic"))]
 
 pub mod apt;
 pub mod artifact;
@@ -28,5 +20,6 @@ pub mod recipe;
 pub mod registries;
 pub mod report;
 pub mod resolve;
+pub mod synthetic;
 pub mod tree;
 pub mod version;

@@ -15,6 +15,7 @@ use orlop_corpus::layout::{Compression, Layout};
 use orlop_corpus::lock::Lock;
 use orlop_corpus::recipe::Size;
 use orlop_corpus::report::Report;
+use orlop_corpus::synthetic;
 use serde::Serialize;
 
 /// Make images and artifacts to measure deduplication on: the same bytes every time.
@@ -51,6 +52,39 @@ enum Verb {
     },
     /// Make a layout of a lock file, and download what is missing
     Build(Build),
+    /// Make layouts of pseudo-random bytes, with the figures that a measurement of them must give
+    Synthetic(Synthetic),
+}
+
+#[derive(Args)]
+struct Synthetic {
+    /// Directory to make: layouts `files`, `blocks` and `shifts`, and beside each what is expected of it in .json
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Seed of everything
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Images or blobs of each layout
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    images: u64,
+    /// Bytes of each image or blob, about
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    size: u64,
+    /// How many files or blocks of a hundred are copies of earlier ones
+    #[arg(long, value_name = "PERCENT", default_value_t = 30)]
+    duplicates: u64,
+    /// How many files or blocks of a hundred are zeros
+    #[arg(long, value_name = "PERCENT", default_value_t = 5)]
+    zeros: u64,
+    /// Bytes by which the content of each blob of `shifts` stands further back than in the one before
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    shift: u64,
+    /// How layers of `files` are compressed
+    #[arg(long, value_enum, default_value = "gzip")]
+    compression: Compression,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
 }
 
 #[derive(Args)]
@@ -195,6 +229,22 @@ fn run(verb: Verb) -> Result<()> {
             );
         }
         Verb::Build(options) => build(&options)?,
+        Verb::Synthetic(Synthetic {
+            output,
+            seed,
+            images,
+            size,
+            duplicates,
+            zeros,
+            shift,
+            compression,
+            jobs,
+        }) => {
+            let options = synthetic::Options { seed, images, size, duplicates, zeros, shift };
+            for set in synthetic::build(&output, options, compression, threads(jobs))? {
+                println!("{0}: layout, {0}.json: what a measurement must give", output.join(set).display());
+            }
+        }
     }
     println!("{:.1} s", begun.elapsed().as_secs_f64());
     Ok(())
@@ -219,7 +269,7 @@ fn build(options: &Build) -> Result<()> {
     let cache = Cache::open(&options.cache.path)?;
     let archives = if options.offline { None } else { Some(options.from.archives()?) };
     gather::fetch(&lock, &cache, archives.as_ref())?;
-    let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = threads(options.jobs);
     let begun = Instant::now();
     let layout = Layout::create(&options.output)?;
     let mut built = Built::default();
@@ -256,6 +306,10 @@ fn build(options: &Build) -> Result<()> {
         path.display()
     );
     Ok(())
+}
+
+fn threads(wanted: Option<usize>) -> usize {
+    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn name(value: impl ValueEnum) -> String {

@@ -43,19 +43,14 @@ impl<P: Serialize> Report<P> {
         }
     }
 
-    /// Writes it beside the layout.
+    /// Writes it to the path of the layout with `.json` after it.
     pub fn write(&self, layout: &Path) -> Result<PathBuf> {
-        write_beside(layout, self)
+        let mut path = OsString::from(layout.components().as_path());
+        path.push(".json");
+        let path = PathBuf::from(path);
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        fs::write(&path, text).with_context(|| format!("path={}", path.display()))?;
+        Ok(path)
     }
-}
-
-/// Writes JSON to the path of a layout with `.json` after it.
-pub fn write_beside(layout: &Path, value: &impl Serialize) -> Result<PathBuf> {
-    let mut path = OsString::from(layout.components().as_path());
-    path.push(".json");
-    let path = PathBuf::from(path);
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    fs::write(&path, text).with_context(|| format!("path={}", path.display()))?;
-    Ok(path)
 }
