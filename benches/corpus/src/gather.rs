@@ -143,8 +143,10 @@ fn download(
     let root = Root::prepare(cache, archives, suite_name, &suite.architecture, &suite.sources)?;
     root.update()?;
     let (index, _) = root.index()?.context("no index came")?;
-    // A version that is not the newest may still be there, in the main archive beside a security update: apt-get knows.
-    let failure = root.download(cache, wanted)?;
+    // apt-get fetches nothing at all if it does not know one of the versions.
+    let there: Vec<_> =
+        wanted.iter().copied().filter(|(name, pinned)| index.has(name, &pinned.version)).collect();
+    let failure = if there.is_empty() { None } else { root.download(cache, &there)? };
     let mut absent = Vec::new();
     for (name, pinned) in wanted {
         if cache.has(&pinned.file(name), pinned.size, &pinned.sha256)? {

@@ -31,6 +31,8 @@ pub struct Available {
 /// The newest version of every package of a suite.
 #[derive(Debug, Default)]
 pub struct Index {
+    /// Names and versions of all packages, the older ones too.
+    versions: BTreeSet<(String, String)>,
     packages: BTreeMap<String, Available>,
     /// Names of packages that provide a virtual one, with the version they provide.
     providers: BTreeMap<String, Vec<(String, Option<String>)>>,
@@ -41,6 +43,7 @@ impl Index {
     pub fn add(&mut self, text: &str) -> Result<()> {
         for stanza in control::stanzas(text) {
             let package = available(&stanza?)?;
+            self.versions.insert((package.name.clone(), package.version.clone()));
             let newer = |known: &Available| version::compare(&known.version, &package.version).is_lt();
             if self.packages.get(&package.name).is_none_or(newer) {
                 self.packages.insert(package.name.clone(), package);
@@ -63,6 +66,11 @@ impl Index {
     /// The package of this name, if it is there.
     pub fn get(&self, name: &str) -> Option<&Available> {
         self.packages.get(name)
+    }
+
+    /// Whether the archive has this version, the newest or not.
+    pub fn has(&self, name: &str, version: &str) -> bool {
+        self.versions.contains(&(name.to_owned(), version.to_owned()))
     }
 
     /// Names of the packages that every system has.
@@ -194,6 +202,7 @@ mod tests {
             ("c", "1", "Depends: a (<< 1.10)"),
         ]);
         assert_eq!(index.get("a").expect("there").version, "1.10");
+        assert!(index.has("a", "1.9") && index.has("a", "1.10") && !index.has("a", "1.8"));
         chosen(&index, &["b"]).expect("resolved");
         let error = chosen(&index, &["c"]).expect_err("out of bounds").to_string();
         assert!(error.contains("package=c"), "{error}");
