@@ -162,6 +162,7 @@ pub struct Ingest {
     max_size: Option<u64>,
     size: u64,
     sink: Sink,
+    around: bool,
 }
 
 enum Sink {
@@ -188,7 +189,14 @@ impl Ingest {
             max_size,
             size: 0,
             sink: Sink::Memory(Vec::new()),
+            around: false,
         }
+    }
+
+    /// Large content is written past the page cache: it is synced soon, and waits for the disk then anyway.
+    pub(crate) fn around(mut self, around: bool) -> Self {
+        self.around = around;
+        self
     }
 
     /// How many bytes came so far.
@@ -245,7 +253,7 @@ impl Ingest {
                 }
                 temp.write_all(&buffer).map_err(fail)?;
                 buffer.clear();
-                Ok(Pipe::start(temp).map_or_else(|temp| Sink::File(temp, buffer), Sink::Pipe))
+                Ok(Pipe::start(temp, self.around).map_or_else(|temp| Sink::File(temp, buffer), Sink::Pipe))
             }
             Sink::Pipe(mut pipe) => {
                 pipe.write(bytes).map_err(fail)?;

@@ -22,7 +22,8 @@ impl Store {
         let core = self.core();
         core.check_writable()?;
         let max_size = core.options.limits.max_content_size;
-        Ok(Ingest::new(Arc::clone(&core.blobs), algorithm, core.options.inline_limit, max_size))
+        let ingest = Ingest::new(Arc::clone(&core.blobs), algorithm, core.options.inline_limit, max_size);
+        Ok(ingest.around(core.durable()))
     }
 
     /// Takes in bytes that are in memory.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,40 +28,39 @@ pub(super) struct Around {
 }
 
 impl Around {
-    /// Writes as much of `bytes` as can be written past the page cache at once; None where that is nothing. The file is as it was
-    /// afterwards: reads and writes of any length may follow.
-    pub(super) fn write_at(
+    /// Writes some of `bytes` at a position, as the call for that does; if `past` what it can of them past the page cache. The file is as
+    /// it was afterwards: reads and writes of any length may follow.
+    pub(super) fn write(
         &self,
         file: &File,
         bytes: &[u8],
         at: u64,
+        past: bool,
         path: &Path,
-    ) -> io::Result<Option<usize>> {
-        let whole = bytes.len() - bytes.len() % BLOCK;
-        let Some(blocks) =
-            bytes.get(..whole).filter(|blocks| blocks.len() >= LEAST && at.is_multiple_of(BLOCK as u64))
-        else {
-            return Ok(None);
-        };
-        if self.refused.load(Ordering::Relaxed) {
-            return Ok(None);
+    ) -> io::Result<usize> {
+        if !past || self.refused.load(Ordering::Relaxed) {
+            return file.write_at(bytes, at);
         }
-        let written = match fault::point(Call::WriteAround, path) {
-            Ok(()) => write(file, blocks, at),
-            Err(error) => Err(error),
+        let before = before_blocks(at);
+        if before > 0 {
+            return file.write_at(bytes.get(..before).unwrap_or(bytes), at);
+        }
+        let whole = bytes.len() - bytes.len() % BLOCK;
+        let Some(blocks) = bytes.get(..whole).filter(|blocks| blocks.len() >= LEAST) else {
+            return file.write_at(bytes, at);
         };
-        match written {
+        match fault::point(Call::WriteAround, path).and_then(|()| write(file, blocks, at)) {
             Err(error) if is_refusal(&error) => {
                 self.refused.store(true, Ordering::Relaxed);
-                Ok(None)
+                file.write_at(bytes, at)
             }
-            other => other.map(Some),
+            written => written,
         }
     }
 }
 
 /// What is between the position and the next that blocks begin at.
-pub(super) fn before_blocks(at: u64) -> usize {
+fn before_blocks(at: u64) -> usize {
     let over = at % BLOCK as u64;
     usize::try_from(over).map_or(0, |over| (BLOCK - over) % BLOCK)
 }
@@ -85,11 +85,46 @@ fn misplaced(bytes: &[u8]) -> usize {
 
 /// Memory that is written is where memory of blocks may begin.
 fn copied(file: &File, blocks: &[u8], at: u64) -> io::Result<usize> {
-    let mut room = Vec::<u8>::with_capacity(blocks.len() + BLOCK);
-    let skipped = (BLOCK - misplaced(room.as_slice())) % BLOCK;
-    room.resize(skipped, 0);
-    room.extend_from_slice(blocks);
-    file.write_at(room.get(skipped..).unwrap_or_default(), at)
+    let mut room = Aligned::with_capacity(blocks.len());
+    room.extend(blocks);
+    file.write_at(&room, at)
+}
+
+/// Bytes that begin where memory of blocks may begin, so that they are written past the cache without a copy.
+#[derive(Debug)]
+pub(crate) struct Aligned {
+    bytes: Vec<u8>,
+    /// What is in front of them.
+    start: usize,
+}
+
+impl Aligned {
+    /// Room for so many bytes, and no more.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let mut bytes = Vec::<u8>::with_capacity(capacity + BLOCK);
+        let start = (BLOCK - misplaced(bytes.as_slice())) % BLOCK;
+        bytes.resize(start, 0);
+        Self { bytes, start }
+    }
+
+    /// Adds bytes, for which there must be room: memory that moves would begin elsewhere.
+    pub(crate) fn extend(&mut self, more: &[u8]) {
+        debug_assert!(more.len() <= self.bytes.capacity() - self.bytes.len());
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// Empties it, and keeps its room.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.truncate(self.start);
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

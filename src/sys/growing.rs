@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
-use super::around::{Around, before_blocks};
+use super::around::Around;
 use super::dir::{Dir, Stat};
 use super::fault::{self, Call};
 use super::temp::TempFile;
@@ -65,15 +64,8 @@ impl GrowingFile {
     pub(crate) fn write_at(&self, mut bytes: &[u8], mut at: u64, around: bool) -> io::Result<()> {
         while !bytes.is_empty() {
             fault::point_at(Call::Write, self.dir.path(), OsStr::new(&self.name))?;
-            let mut part = bytes.get(..fault::write_len(self.dir.path(), bytes.len())).unwrap_or(bytes);
-            if around && before_blocks(at) > 0 {
-                part = part.get(..before_blocks(at)).unwrap_or(part);
-            }
-            let past = match around {
-                true => self.around.write_at(&self.file, part, at, self.dir.path()).transpose(),
-                false => None,
-            };
-            match past.unwrap_or_else(|| self.file.write_at(part, at)) {
+            let part = bytes.get(..fault::write_len(self.dir.path(), bytes.len())).unwrap_or(bytes);
+            match self.around.write(&self.file, part, at, around, self.dir.path()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();

@@ -21,6 +21,7 @@ mod tree;
 #[cfg(feature = "client")]
 mod user_file;
 
+pub(crate) use self::around::Aligned;
 pub(crate) use self::atomic::{cut_off, overwrite, replace, sync_document, write_over};
 pub(crate) use self::clock::{Clock, now};
 pub(crate) use self::clone::{How, may_be_shared};

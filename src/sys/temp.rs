@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::around::Around;
 use super::clone::{How, clone_or_copy};
 use super::dir::{Dir, Stat};
 use super::fault::{self, Call};
@@ -38,6 +39,9 @@ pub(crate) struct TempFile {
     linked: bool,
     /// What a failure of its sync is called in tests.
     synced_by: Call,
+    /// How much was written.
+    written: u64,
+    around: Around,
 }
 
 impl TempFile {
@@ -62,14 +66,17 @@ impl TempFile {
             fault::point_at(Call::CreateTemp, dir.path(), OsStr::new(&name))?;
             match dir.create_new(&name, mode) {
                 Ok(file) => {
-                    let sync = AtomicU8::new(UNSYNCED);
-                    let file = Some(file);
-                    return Ok(Self { dir: dir.clone(), name, file, sync, linked: false, synced_by });
+                    return Ok(Self::new(dir, name, Some(file), false, synced_by));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn new(dir: &Dir, name: String, file: Option<File>, linked: bool, synced_by: Call) -> Self {
+        let (dir, sync) = (dir.clone(), AtomicU8::new(UNSYNCED));
+        Self { dir, name, file, sync, linked, synced_by, written: 0, around: Around::default() }
     }
 
     /// Gives the open file `of` a further name in `dir`; None where that cannot be, such as on another filesystem. It cannot
@@ -80,27 +87,42 @@ impl TempFile {
         if !dir.link(of, &name)? {
             return Ok(None);
         }
-        let sync = AtomicU8::new(UNSYNCED);
-        let mut temp =
-            Self { dir: dir.clone(), name, file: None, sync, linked: true, synced_by: Call::SyncFile };
+        let mut temp = Self::new(dir, name, None, true, Call::SyncFile);
         temp.file = dir.open_file(&temp.name)?;
         Ok(Some(temp))
     }
 
     /// Appends all of `bytes`.
-    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let Some(mut file) = self.file.as_ref() else { return Err(closed()) };
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append(bytes, false)
+    }
+
+    /// As [`TempFile::write_all`], for what is synced soon: whole blocks go past the page cache where that can be.
+    pub(crate) fn write_around(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append(bytes, true)
+    }
+
+    fn append(&mut self, mut bytes: &[u8], around: bool) -> io::Result<()> {
+        let Some(file) = self.file.as_ref() else { return Err(closed()) };
         while !bytes.is_empty() {
             fault::point(Call::Write, self.dir.path())?;
             let part = bytes.get(..fault::write_len(self.dir.path(), bytes.len())).unwrap_or(bytes);
-            match file.write(part) {
+            match self.around.write(file, part, self.written, around, self.dir.path()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Ok(written) => {
+                    bytes = bytes.get(written..).unwrap_or_default();
+                    self.written += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// How many bytes were appended.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Fills the file, which is empty, with a copy of `from`, as [`clone_or_copy`] does.
