@@ -181,9 +181,7 @@ impl Core {
             let terms = Terms { reservations, unlimited };
             let (committed, unsynced, ticket) =
                 self.apply(items, sources, &truth, reservation, held, terms)?;
-            self.sync(unsynced)?;
-            // Readers of events are told nothing that the disk may not have.
-            drop(ticket);
+            self.sync_and_show(unsynced, ticket)?;
             // Filing and publishing want the disk too, so they begin when nobody waits for it here.
             self.signals.committed(false, self.journal.is_pressing());
             self.prune_if_due();

@@ -238,3 +238,34 @@ fn readers_of_events_are_told_nothing_that_the_disk_may_not_have() {
     });
     assert_eq!(told(), 1);
 }
+
+#[test]
+fn readers_of_events_are_told_nothing_whose_sync_failed() {
+    for deletes in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("store");
+        let options = Options::new().publish(Publish::Manual).events(EventLimits::default());
+        let store = options.create(&root).unwrap();
+        let here = store.repository(&name("r"));
+        let push = |seed: &str| {
+            let mut batch = store.batch();
+            super::artifact::Artifact::image(seed, &[100]).add(&mut batch, &here).unwrap();
+            batch.commit().map(drop)
+        };
+        push("first").unwrap();
+        let told = || match store.events(None, 10).unwrap() {
+            Events::Next(events) => events.len(),
+            Events::Gap { .. } => panic!("there is no gap"),
+        };
+        assert_eq!(told(), 1);
+        let change = || if deletes { store.delete_repository(&name("r")).map(drop) } else { push("second") };
+        thread::scope(|scope| {
+            let mut changing = None;
+            let armed = held(&root, Some(Errno::IO), || changing = Some(scope.spawn(change)));
+            armed.let_go();
+            let error = changing.unwrap().join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Indeterminate);
+        });
+        assert_eq!(told(), 1, "deletes: {deletes}");
+    }
+}
