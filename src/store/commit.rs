@@ -376,9 +376,11 @@ impl Core {
                 admitted => return Ok(Passed { counting: None, usage, admitted: admitted? }),
             }
         }
-        let counting = Some(self.locks.counting(found.moving.iter()));
+        let counting = self.locks.counting(found.moving.iter());
         let usage = rows.changes()?;
         let admitted = self.admit_rows(rows, &usage, terms)?;
+        // What is there by now stays while this commit has its stripe, so the second count is no greater.
+        let counting = (!names_files).then_some(counting);
         Ok(Passed { counting, usage, admitted })
     }
 
