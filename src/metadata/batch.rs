@@ -201,6 +201,12 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// A tag that cannot be read.
+    #[cfg(test)]
+    pub(crate) fn spoil_tag(&mut self, repository: RepositoryId, tag: &str) {
+        self.put(Family::Default, &key::tag(repository, tag), b"spoilt");
+    }
+
     pub(crate) fn put_base(&mut self, layout_name: &str, target: Option<&Digest>) {
         if fault::left_out(Call::PutBase, &self.metadata.path) {
             return;

@@ -181,9 +181,7 @@ impl Core {
             let terms = Terms { reservations, unlimited };
             let (committed, unsynced, ticket) =
                 self.apply(items, sources, &truth, reservation, held, terms)?;
-            self.sync(unsynced)?;
-            // Readers of events are told nothing that the disk may not have.
-            drop(ticket);
+            self.sync_and_show(unsynced, ticket)?;
             // Filing and publishing want the disk too, so they begin when nobody waits for it here.
             self.signals.committed(false, self.journal.is_pressing());
             self.prune_if_due();
@@ -378,9 +376,11 @@ impl Core {
                 admitted => return Ok(Passed { counting: None, usage, admitted: admitted? }),
             }
         }
-        let counting = Some(self.locks.counting(found.moving.iter()));
+        let counting = self.locks.counting(found.moving.iter());
         let usage = rows.changes()?;
         let admitted = self.admit_rows(rows, &usage, terms)?;
+        // What is there by now stays while this commit has its stripe, so the second count is no greater.
+        let counting = (!names_files).then_some(counting);
         Ok(Passed { counting, usage, admitted })
     }
 

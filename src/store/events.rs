@@ -204,6 +204,13 @@ pub(super) struct Ticket<'a> {
     first: u64,
 }
 
+impl Ticket<'_> {
+    /// Nobody is told of these events, nor of later ones: whether the disk has them is known when the store is opened again.
+    pub(super) fn withhold(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut state = self.feed.state.lock();

@@ -151,10 +151,11 @@ impl Store {
         let id = LeaseId(id::draw(WHAT)?);
         let mut rows = core.metadata.rows();
         rows.put_lease(id.key(), &LeaseRecord { created, expires, contents: 0, label: label.to_owned() });
-        core.write(rows)?;
+        let unsynced = core.put(rows)?;
         *count = Some(known + 1);
         drop(count);
         core.leases.remember(id.0, core.clock.elapsed().saturating_add(time_to_live));
+        core.sync(unsynced)?;
         Ok(Lease { store: self.clone(), id })
     }
 
@@ -335,13 +336,16 @@ impl Core {
 
     /// What a lease holds is in the queue already, which never lets go of what is only leased, so nothing has to be added.
     fn end_lease(&self, id: &LeaseId) -> Result<()> {
-        let _names = self.locks.names([Self::lease_name(id)].into_iter());
+        let names = self.locks.names([Self::lease_name(id)].into_iter());
         let view = self.metadata.view();
+        let mut rows = self.metadata.rows();
         if view.lease(id.key())?.is_none() {
-            return Ok(());
+            // Whoever released it may wait for the log yet.
+            let unsynced = self.put(rows)?;
+            drop(names);
+            return self.sync(unsynced);
         }
         // Rows of what it holds go first: those that a crash leaves are found by the lease.
-        let mut rows = self.metadata.rows();
         view.lease_items(id.key(), |digest| {
             rows.delete_leased(id.key(), &digest);
             if rows.len() >= CHUNK {
@@ -350,12 +354,13 @@ impl Core {
             Ok(until(false))
         })?;
         rows.delete_lease(id.key());
-        self.write(rows)?;
+        let unsynced = self.put(rows)?;
         self.leases.ends.lock().remove(id.key());
         if let Some(count) = self.leases.count.lock().as_mut() {
             *count = count.saturating_sub(1);
         }
-        Ok(())
+        drop(names);
+        self.sync(unsynced)
     }
 
     /// Ends what has expired, or all; answers how many.

@@ -300,7 +300,12 @@ impl Repository {
         let mut rows = core.metadata.rows();
         let id = match core.metadata.view().repository(self.name().as_str())? {
             Some(id) => id,
-            None if *quota == Quota::default() => return Ok(()),
+            None if *quota == Quota::default() => {
+                // Whoever deleted it may wait for the log yet.
+                let unsynced = core.put(rows)?;
+                drop(held);
+                return core.sync(unsynced);
+            }
             None => {
                 let id = core.new_repository_id()?;
                 rows.put_repository(id, self.name().as_str());

@@ -71,11 +71,12 @@ impl Store {
         core.quotas.forget(id);
         core.signals.committed(true, false);
         drop((held, settling));
-        core.sync(unsynced)?;
-        drop(ticket);
+        core.sync_and_show(unsynced, ticket)?;
         core.remove_uploads(&ends);
         // It is gone, whatever becomes of its rows: what stays of them goes later.
-        core.uncleared.lock().push(id);
+        if core.clear_deleted(id).is_err() {
+            core.uncleared.lock().push(id);
+        }
         let _ = core.clear_uncleared();
         Ok(true)
     }

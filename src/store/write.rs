@@ -3,6 +3,7 @@
 //! Rows are visible as soon as they are written, and others go on from them: the log has one order, so whoever syncs what he
 //! wrote has everything that he saw on the disk as well. Only an acknowledgement waits.
 
+use super::events::Ticket;
 use super::{Core, observe, quota};
 use crate::error::Result;
 use crate::metadata::{CountedRows, Rows, Written};
@@ -98,5 +99,14 @@ impl Core {
             }
         };
         synced.map_err(|error| self.poison(error))
+    }
+
+    /// The same for rows with events: their readers are told when the disk has them, and never if it may not.
+    pub(super) fn sync_and_show(&self, unsynced: Unsynced<'_>, ticket: Option<Ticket<'_>>) -> Result<()> {
+        let synced = self.sync(unsynced);
+        if let Some(ticket) = ticket.filter(|_| synced.is_err()) {
+            ticket.withhold();
+        }
+        synced
     }
 }

@@ -135,8 +135,7 @@ impl Core {
             self.signals.view_changed();
         }
         drop((held, publishing));
-        self.sync(unsynced)?;
-        drop(ticket);
+        self.sync_and_show(unsynced, ticket)?;
         Ok(outcome)
     }
 

@@ -54,8 +54,11 @@ impl Run {
         let mut leases = 0;
         if !dry_run {
             match core.clear_uncleared() {
-                // It is there to make room, with what is queued already.
-                Err(error) if error.kind() != ErrorKind::NoSpace => return Err(error),
+                // It is there to make room, with what is queued already; and what cannot be read of a repository that is gone is
+                // met again by the next open, which heals it.
+                Err(error) if !matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Corrupt) => {
+                    return Err(error);
+                }
                 _ => {}
             }
             leases = core.end_leases(false)?;

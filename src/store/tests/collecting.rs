@@ -308,3 +308,24 @@ fn what_a_deletion_left_for_want_of_room_goes_when_there_is_some() {
         assert!(at.store.verify().index(true).run().unwrap().is_sound());
     }
 }
+
+#[test]
+fn what_cannot_be_read_of_a_deleted_repository_stops_no_collection() {
+    let at = Place::new(options());
+    let digest = at.large("garbage");
+    let mut batch = at.store.batch();
+    batch.delete_blob(&at.here, &digest);
+    batch.commit().unwrap();
+    let core = at.store.core();
+    let gone = crate::metadata::RepositoryId(77);
+    let mut rows = core.metadata.rows();
+    rows.spoil_tag(gone, "v1");
+    core.write(rows).unwrap();
+    core.uncleared.lock().push(gone);
+    assert_eq!(core.clear_uncleared().unwrap_err().kind(), ErrorKind::Corrupt);
+    core.clock.pass(2 * HOUR);
+    assert_eq!(at.collect().contents, 1);
+    assert!(!at.has_file(&digest));
+    // It is tried again.
+    assert_eq!(*core.uncleared.lock(), [gone]);
+}

@@ -147,6 +147,65 @@ fn what_is_seen_before_it_is_durable_is_acknowledged_by_nobody() {
     assert_eq!(here.push_bytes("more").unwrap_err().kind(), ErrorKind::Poisoned);
 }
 
+/// Who finds that there is nothing to do answers for what others have not synced yet.
+#[test]
+fn what_others_did_and_did_not_sync_is_no_reason_to_say_that_it_is_done() {
+    let long = Duration::from_secs(3_600);
+    for leases in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("store");
+        let store = open(&root);
+        store.repository(&name("r")).push_bytes("there").unwrap();
+        let lease = store.lease(long, "held").unwrap();
+        let act = |first: bool| {
+            if leases {
+                lease.clone().release()
+            } else if first {
+                store.delete_repository(&name("r")).map(drop)
+            } else {
+                store.repository(&name("r")).set_quota(&Quota::default())
+            }
+        };
+        thread::scope(|scope| {
+            let mut acting = Vec::new();
+            let armed = held(&root, Some(Errno::IO), || acting.push(scope.spawn(move || act(true))));
+            if leases {
+                comes("the end of the lease", || store.open_lease(&lease.id()).unwrap().is_none());
+            } else {
+                comes("the deletion", || store.repositories(None, 10).unwrap().items.is_empty());
+            }
+            acting.push(scope.spawn(move || act(false)));
+            armed.let_go();
+            for acting in acting {
+                let error = acting.join().unwrap().unwrap_err();
+                let kinds = [ErrorKind::Indeterminate, ErrorKind::Poisoned];
+                assert!(kinds.contains(&error.kind()), "leases: {leases}, {error}");
+            }
+        });
+    }
+}
+
+#[test]
+fn leases_stop_nobody_while_the_disk_is_slow() {
+    let long = Duration::from_secs(3_600);
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let store = open(&root);
+    let lease = store.lease(long, "held").unwrap();
+    thread::scope(|scope| {
+        let armed = held(&root, None, || drop(scope.spawn(|| store.lease(long, "slow").unwrap())));
+        scope.spawn(|| store.lease(long, "as slow").unwrap());
+        comes("a lease", || store.leases(None, 10).unwrap().items.len() == 3);
+        scope.spawn(|| lease.clone().release().unwrap());
+        comes("the end of a lease", || store.open_lease(&lease.id()).unwrap().is_none());
+        let renewing = scope.spawn(|| lease.renew(long).unwrap_err());
+        comes("who finds it ended", || renewing.is_finished());
+        assert_eq!(renewing.join().unwrap().kind(), ErrorKind::NotFound);
+        armed.let_go();
+    });
+    assert_eq!(store.leases(None, 10).unwrap().items.len(), 2);
+}
+
 #[test]
 fn limits_and_deletions_stop_nobody_while_the_disk_is_slow() {
     let temp = tempfile::tempdir().unwrap();
@@ -237,4 +296,35 @@ fn readers_of_events_are_told_nothing_that_the_disk_may_not_have() {
         armed.let_go();
     });
     assert_eq!(told(), 1);
+}
+
+#[test]
+fn readers_of_events_are_told_nothing_whose_sync_failed() {
+    for deletes in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("store");
+        let options = Options::new().publish(Publish::Manual).events(EventLimits::default());
+        let store = options.create(&root).unwrap();
+        let here = store.repository(&name("r"));
+        let push = |seed: &str| {
+            let mut batch = store.batch();
+            super::artifact::Artifact::image(seed, &[100]).add(&mut batch, &here).unwrap();
+            batch.commit().map(drop)
+        };
+        push("first").unwrap();
+        let told = || match store.events(None, 10).unwrap() {
+            Events::Next(events) => events.len(),
+            Events::Gap { .. } => panic!("there is no gap"),
+        };
+        assert_eq!(told(), 1);
+        let change = || if deletes { store.delete_repository(&name("r")).map(drop) } else { push("second") };
+        thread::scope(|scope| {
+            let mut changing = None;
+            let armed = held(&root, Some(Errno::IO), || changing = Some(scope.spawn(change)));
+            armed.let_go();
+            let error = changing.unwrap().join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Indeterminate);
+        });
+        assert_eq!(told(), 1, "deletes: {deletes}");
+    }
 }
