@@ -1,10 +1,11 @@
 //! Repairing: what is damaged or missing is brought again from another store or layout that has it.
 
+use std::io::Read;
 use std::ops::ControlFlow;
 
 use super::repositories::stored_name;
 use super::{Store, until};
-use crate::blobs::Sharing;
+use crate::blobs::{Expected, Sharing};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{ContentRecord, RepositoryId};
@@ -29,11 +30,20 @@ pub struct RepairReport {
 
 type Watch<'a> = Box<dyn FnMut(&Digest) -> ControlFlow<()> + 'a>;
 
-/// A repair, made by [`Store::repair_from`].
+/// Gives the bytes of a content, if it has them.
+type Fetch<'a> = Box<dyn FnMut(&Digest) -> Result<Option<Box<dyn Read + Send + 'a>>> + 'a>;
+
+/// Where content is taken from.
+enum Origin<'a> {
+    Store(&'a Store),
+    Other(Fetch<'a>),
+}
+
+/// A repair, made by [`Store::repair_from`] or [`Store::repair_with`].
 #[must_use = "a repair is run by `run`"]
 pub struct Repair<'a> {
     store: &'a Store,
-    source: &'a Store,
+    source: Origin<'a>,
     sharing: Sharing,
     watch: Option<Watch<'a>>,
 }
@@ -46,6 +56,16 @@ impl Store {
     /// manifest refers to and its repository lacks is brought too; manifests that an index lists are not, since a copy
     /// may leave them out on purpose.
     pub fn repair_from<'a>(&'a self, source: &'a Self) -> Repair<'a> {
+        Repair { store: self, source: Origin::Store(source), sharing: Sharing::default(), watch: None }
+    }
+
+    /// [`Store::repair_from`], from anything that can give the bytes of content: an archive, a registry. `fetch` is asked for
+    /// what is damaged or missing, and answers None where it has none; what it gives is hashed.
+    pub fn repair_with<'a>(
+        &'a self,
+        fetch: impl FnMut(&Digest) -> Result<Option<Box<dyn Read + Send + 'a>>> + 'a,
+    ) -> Repair<'a> {
+        let source = Origin::Other(Box::new(fetch));
         Repair { store: self, source, sharing: Sharing::default(), watch: None }
     }
 }
@@ -133,16 +153,21 @@ impl<'a> Repair<'a> {
         {
             return Err(Error::new(ErrorKind::Interrupted, "the repair was stopped by its caller"));
         }
-        let content = match self.source.unscoped().reader(digest) {
-            Ok(None) => return Ok(None),
-            Ok(Some(reader)) => {
-                let watch = &mut self.watch;
-                self.store.ingest_from_observed(&reader, self.sharing, &mut |_| match watch {
-                    Some(watch) => watch(digest),
-                    None => ControlFlow::Continue(()),
-                })
-            }
-            Err(error) => Err(error),
+        let (store, sharing, watch) = (self.store, self.sharing, &mut self.watch);
+        let mut observe = |_| match watch {
+            Some(watch) => watch(digest),
+            None => ControlFlow::Continue(()),
+        };
+        let content = match &mut self.source {
+            Origin::Store(source) => match source.unscoped().reader(digest) {
+                Ok(None) => return Ok(None),
+                Ok(Some(reader)) => store.ingest_from_observed(&reader, sharing, &mut observe),
+                Err(error) => Err(error),
+            },
+            Origin::Other(fetch) => match fetch(digest)? {
+                None => return Ok(None),
+                Some(reader) => store.ingest_reader_observed(reader, &Expected::from(*digest), &mut observe),
+            },
         };
         match content {
             Ok(content) => Ok(Some(content)),

@@ -157,3 +157,22 @@ fn archives_of_other_tools() {
     assert!(error.contains("no tar archive") && !place.path("x").exists(), "{error}");
     place.fails(3, &["import", "none.tar", "oci:x"]);
 }
+
+#[test]
+fn damage_is_repaired_from_an_archive() {
+    let place = Place::with_files();
+    high(&place);
+    place.ok(&["export", "oci:a", "-o", "out.tar", "--compress", "zstd"]);
+    let digest = orlop::Digest::of(&fs::read(place.path("large.bin")).unwrap());
+    fs::remove_file(place.path(&format!("a/blobs/sha256/{}", digest.encoded()))).unwrap();
+    assert!(!place.run(&["verify", "oci:a"]).status.success());
+    let repaired = place.json(&["repair", "oci:a", "--from", "tar:out.tar"]);
+    assert_eq!(repaired["healed"].as_array().unwrap().len(), 1, "{repaired}");
+    place.ok(&["verify", "oci:a", "--read-data"]);
+    // One that has it not says so.
+    place.ok(&["export", "oci:a:lib/other:v1", "-o", "other.tar"]);
+    fs::remove_file(place.path(&format!("a/blobs/sha256/{}", digest.encoded()))).unwrap();
+    let output = place.run(&["repair", "oci:a", "--from", "tar:other.tar"]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("reference=tar:other.tar"), "{}", text(&output.stderr));
+}

@@ -148,7 +148,7 @@ fn check(archive: &Archive, target: &Target, output: &Output) -> Result<(), Fail
     tar_ref::note_unusable(importer.unusable(), output);
     complete(&importer)?;
     let (contents, bytes) = importer.wanted();
-    importer.set_watch(watch("Checking", bytes, output));
+    importer.set_watch(watch("Checking", Some(bytes), output));
     importer.verify().and_then(|()| archive.verify_volumes()).map_err(|error| match error.kind() {
         ErrorKind::Interrupted => interrupt::failure("nothing was written"),
         ErrorKind::Mismatch | ErrorKind::Corrupt => tar_ref::unopened(error)
@@ -162,10 +162,10 @@ fn check(archive: &Archive, target: &Target, output: &Output) -> Result<(), Fail
 /// Content in its order, with its bytes that are done.
 fn watch(
     action: &'static str,
-    total: u64,
+    total: Option<u64>,
     output: &Output,
 ) -> impl FnMut(&Digest, u64) -> std::ops::ControlFlow<()> + use<> {
-    let mut progress = Progress::new(output.progress(), action, Some(total));
+    let mut progress = Progress::new(output.progress(), action, total);
     let mut last: Option<Digest> = None;
     move |digest, done| {
         if last.replace(*digest) != Some(*digest) {
@@ -177,7 +177,7 @@ fn watch(
 
 fn import(archive: &Archive, store: &Store, output: &Output) -> Result<Imported, Failure> {
     let mut importer = Importer::new(archive, store)?;
-    importer.set_watch(watch("Importing", importer.wanted().1, output));
+    importer.set_watch(watch("Importing", Some(importer.wanted().1), output));
     importer.run().map_err(failed)
 }
 
@@ -208,7 +208,7 @@ fn from_stdin(args: &Args, target: &Target, output: &Output) -> Result<(), Failu
     let stdin = std::io::stdin();
     let done =
         StreamImport::new(&writer.store)
-            .watch(watch("Importing", 0, output))
+            .watch(watch("Importing", None, output))
             .run(source::patient(&stdin))
             .map_err(|error| {
                 if interrupt::is_caught() { interrupt::failure("no tag has moved") } else { failed(error) }

@@ -1,7 +1,8 @@
 //! `orlop repair`
 
 use clap::{ArgMatches, Command};
-use orlop::{Digest, ErrorKind, Sharing};
+use orlop::transfer::archive::Archive;
+use orlop::{Digest, ErrorKind, Sharing, Store};
 use serde::Serialize;
 
 use crate::args::{flag, option, target, target_of, value, verb};
@@ -11,6 +12,7 @@ use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::reference::Target;
 use crate::session::{self, WriteArgs};
+use crate::tar_ref;
 
 /// The arguments.
 #[derive(Debug)]
@@ -25,13 +27,13 @@ pub(crate) struct Args {
 pub(crate) fn command() -> Command {
     verb(
         "repair",
-        "Bring damaged and missing content again from another layout",
+        "Bring damaged and missing content again from another layout or an archive",
         "Everything is hashed first, so that damage is found; the damaged files of a store go to .orlop/quarantine. Tags and \
          membership stay as they are. Exits with 4 if the other layout does not have all of it whole.",
         "orlop repair oci:app --from oci:/media/backup/app",
     )
     .arg(target("oci:DIR", "The layout that is hurt"))
-    .arg(option("from", "oci:DIR", "The layout to take from; it is only read").required(true))
+    .arg(option("from", "oci:DIR|tar:FILE", "The layout or archive to take from; it is only read").required(true))
     .arg(flag("no-verify", "Do not hash: repair what is missing, has another size, or is known to be damaged"))
     .arg(flag("no-link", "Share nothing with the other layout by hard links"))
     .args(WriteArgs::declare())
@@ -59,11 +61,29 @@ struct Repaired {
     lacking: Vec<Digest>,
 }
 
+/// Where content is taken from.
+enum From {
+    Layout(Store),
+    Archive(Archive),
+}
+
+impl From {
+    fn open(text: &str, output: &Output) -> Result<Self, Failure> {
+        if let Some(target) = tar_ref::parse(text) {
+            let target = target?;
+            target.whole()?;
+            return Ok(Self::Archive(tar_ref::open(&target)?));
+        }
+        let target: Target = text.parse()?;
+        target.whole()?;
+        Ok(Self::Layout(session::read(&target, output)?))
+    }
+}
+
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let (target, from): (Target, Target) = (args.target.parse()?, args.from.parse()?);
+    let target: Target = args.target.parse()?;
     target.whole()?;
-    from.whole()?;
-    let source = session::read(&from, output)?;
+    let source = From::open(&args.from, output)?;
     let writer = args.write.open(&target, output)?;
     if args.verify {
         let mut progress = Progress::new(output.progress(), "Verifying", None);
@@ -77,7 +97,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         progress.begin(&digest.to_string());
         progress.advance(0)
     };
-    let report = writer.store.repair_from(&source).sharing(args.sharing).watch(watch).run();
+    let repair = match &source {
+        From::Layout(source) => writer.store.repair_from(source),
+        From::Archive(archive) => writer.store.repair_with(|digest| archive.content(digest, 0)),
+    };
+    let report = repair.sharing(args.sharing).watch(watch).run();
     drop(progress);
     let closed = writer.close();
     let report = report.map_err(|error| match error.kind() {
@@ -108,7 +132,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Exit::Incomplete,
         format!(
             "the other layout does not have all of it whole, reference={}, lacking={}, first={first}",
-            from.layout(),
+            args.from,
             repaired.lacking.len()
         ),
     )

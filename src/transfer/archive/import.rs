@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::Watch;
 use super::catalog::{Catalog, Documents};
 use super::open::Archive;
 use super::selection::may_lack;
@@ -20,9 +21,6 @@ use crate::store::{Batch, Expect, Repository, Store};
 const COMMIT_EVERY: u64 = 256 << 20;
 /// The same in rows, of which a batch can hold so many.
 const COMMIT_EVERY_ROWS: usize = 20_000;
-
-/// Told of each content and of how many of its bytes are done; may stop it.
-type Watch<'a> = Box<dyn FnMut(&Digest, u64) -> ControlFlow<()> + 'a>;
 
 /// Takes everything that an archive has into a store, and proves before that nothing is lacking.
 ///

@@ -125,9 +125,9 @@ impl Input {
             let kind = error.kind();
             let error = Error::io("open the archive", path, error);
             match kind {
-                io::ErrorKind::NotFound => error.with_kind(crate::ErrorKind::NotFound),
+                io::ErrorKind::NotFound => error.with_kind(crate::error::ErrorKind::NotFound),
                 io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => {
-                    error.with_kind(crate::ErrorKind::Invalid)
+                    error.with_kind(crate::error::ErrorKind::Invalid)
                 }
                 _ => error,
             }

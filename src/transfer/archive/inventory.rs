@@ -120,9 +120,8 @@ impl Inventory {
             let error = Error::io("open the inventory", path, error);
             if is_missing { error.with_kind(ErrorKind::NotFound) } else { error }
         })?;
-        Self::read(file).map_err(|error| {
-            Error::new(error.kind(), format!("{error}, path={}", path.display())).with_source(error)
-        })
+        Self::read(file)
+            .map_err(|error| Error::new(error.kind(), format!("{error}, path={}", path.display())))
     }
 
     /// Reads the text of one.
@@ -140,7 +139,7 @@ impl Inventory {
             (&mut *from)
                 .take(MAX_LINE)
                 .read_line(&mut line)
-                .map_err(|error| failed("inventory", error).with_kind(ErrorKind::Corrupt))?;
+                .map_err(|error| Error::corrupt("inventory cannot be read").with_source(error))?;
             if line.is_empty() {
                 return Ok(None);
             }
@@ -149,7 +148,8 @@ impl Inventory {
                 _ => Err(Error::corrupt("inventory is cut")),
             }
         };
-        match next()? {
+        // Whatever the first line is, if it can be read at all: anything may have been given for an inventory.
+        match next().ok().flatten() {
             Some(line) if line == FIRST => {}
             Some(line) if line.starts_with("orlop inventory ") => {
                 return Err(Error::new(

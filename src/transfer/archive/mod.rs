@@ -3,6 +3,10 @@
 //! [`Archive`] is a place to copy from, [`Exporter`] writes one or a set of volumes, [`Importer`] takes one in, and an [`Inventory`] says what a place has, so
 //! that the next export carries only the rest.
 
+use std::ops::ControlFlow;
+
+use crate::digest::Digest;
+
 mod catalog;
 mod codec;
 mod contents;
@@ -13,6 +17,7 @@ mod import;
 mod input;
 mod inventory;
 mod open;
+mod plan;
 mod selection;
 mod staging;
 mod stream;
@@ -22,12 +27,16 @@ mod writer;
 
 pub use self::catalog::ArchiveName;
 pub use self::codec::Compression;
-pub use self::export::{Exporter, Plan};
+pub use self::export::Exporter;
 pub use self::import::{Imported, Importer, Missing};
 pub use self::inventory::Inventory;
 pub use self::open::{Archive, ArchiveRepository};
+pub use self::plan::Plan;
 pub use self::stream::StreamImport;
 pub use self::volume::Set;
+
+/// Told of each content and of how many of its bytes are done; may stop the work.
+type Watch<'a> = Box<dyn FnMut(&Digest, u64) -> ControlFlow<()> + 'a>;
 
 #[cfg(test)]
 mod tests;

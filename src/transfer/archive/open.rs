@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::catalog::{ArchiveName, Catalog, Documents};
-use super::contents::Contents;
+use super::contents::{Contents, Stored, Where};
 use super::docker;
 use super::entries::{Entries, Place};
 use super::input::Input;
@@ -20,6 +20,12 @@ use crate::oci::names::Meaning;
 use crate::oci::{Descriptor, IndexEntry, Manifest, RepositoryName, Tag, read_index};
 use crate::store::Page;
 use crate::transfer::{Fetched, FoundBy, FoundReferrers, Source};
+
+/// The most entries of an index.
+const MAX_NAMES: usize = 1 << 20;
+
+/// How many bytes of content that entries carry themselves are taken.
+const MAX_CARRIED: usize = 64 << 20;
 
 /// An OCI layout, or what `docker save` wrote, in a tar archive or in a set of volumes, read where it lies.
 ///
@@ -123,7 +129,9 @@ impl Archive {
         let mut contents = Contents::default();
         contents.add(entries)?;
         let mut catalog = Catalog::default();
-        read_entries(contents.archive(0)?, INDEX_FILE, &contents, &mut catalog)?;
+        let entries = index_entries(contents.archive(0)?, INDEX_FILE)?;
+        carried(&entries, &mut contents);
+        catalog.entries(&entries, &contents)?;
         let images = docker_images(&mut contents, &mut catalog)?;
         catalog.sort();
         Ok(Self(Arc::new(Inner { place, contents, catalog, images, set: None })))
@@ -133,7 +141,7 @@ impl Archive {
         let mut contents = Contents::default();
         let set = volume::join(all, partial, &mut contents)?;
         let mut catalog = Catalog::default();
-        read_entries(contents.archive(0)?, volume::SET_INDEX, &contents, &mut catalog)?;
+        catalog.entries(&index_entries(contents.archive(0)?, volume::SET_INDEX)?, &contents)?;
         catalog.sort();
         let place = format!("tar:{}", contents.archive(0)?.name());
         Ok(Self(Arc::new(Inner { place, contents, catalog, images: Vec::new(), set: Some(set) })))
@@ -236,7 +244,7 @@ impl Archive {
     /// Reads the names and the graph once more, with documents that are not in the archive alone.
     pub(super) fn read_catalog(&self, documents: &dyn Documents, catalog: &mut Catalog) -> Result<()> {
         let index = if self.0.set.is_some() { volume::SET_INDEX } else { INDEX_FILE };
-        read_entries(self.0.contents.archive(0)?, index, documents, catalog)?;
+        catalog.entries(&index_entries(self.0.contents.archive(0)?, index)?, documents)?;
         for (name, descriptor) in &self.0.images {
             catalog.docker_name(name, descriptor, documents)?;
         }
@@ -271,24 +279,32 @@ impl std::fmt::Debug for Archive {
 }
 
 /// Reads an index of the layout, if it has one.
-fn read_entries(
-    archive: &Entries,
-    path: &str,
-    contents: &dyn Documents,
-    catalog: &mut Catalog,
-) -> Result<()> {
-    let Some(place) = archive.find(path)? else { return Ok(()) };
+fn index_entries(archive: &Entries, path: &str) -> Result<Vec<IndexEntry>> {
     let mut entries: Vec<IndexEntry> = Vec::new();
+    let Some(place) = archive.find(path)? else { return Ok(entries) };
     let reader = archive.read(place, 0)?;
     read_index(reader, &mut |entry| {
         entries.push(entry);
+        if entries.len() > MAX_NAMES {
+            return Err(Error::invalid(format!("index.json has too many entries, limit={MAX_NAMES}")));
+        }
         Ok(())
     })
-    .map_err(|error| {
-        let message = format!("{error}, archive={}", archive.name());
-        Error::new(error.kind(), message).with_source(error)
-    })?;
-    catalog.entries(&entries, contents)
+    .map_err(|error| Error::new(error.kind(), format!("{error}, archive={}", archive.name())))?;
+    Ok(entries)
+}
+
+/// Takes the content that entries carry themselves and that has no file.
+fn carried(entries: &[IndexEntry], contents: &mut Contents) {
+    let mut left = MAX_CARRIED;
+    for descriptor in
+        entries.iter().filter(|entry| entry.has_data).filter_map(|entry| entry.descriptor().ok())
+    {
+        let Some(bytes) = descriptor.inlined().filter(|bytes| bytes.len() <= left) else { continue };
+        left -= bytes.len();
+        contents
+            .insert(descriptor.digest, Stored { size: descriptor.size, place: Where::Made(bytes.into()) });
+    }
 }
 
 /// Takes images that `manifest.json` lists and the layout does not, if there is one at all; answers their names.

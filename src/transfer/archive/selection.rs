@@ -38,6 +38,9 @@ pub(super) struct Selection {
     tags: BTreeMap<(RepositoryName, Tag), Digest>,
 }
 
+/// Content up to this size is in every volume that needs it.
+const SMALL: u64 = 64 << 10;
+
 enum Step {
     Enter(Digest, Option<Digest>),
     Leave(Digest),
@@ -213,6 +216,19 @@ impl Selection {
     pub(super) fn size(&self, digest: &Digest) -> u64 {
         let manifest = || self.manifests.get(digest).map(|carried| carried.descriptor.size);
         self.contents.get(digest).copied().or_else(manifest).unwrap_or(0)
+    }
+
+    /// Small content that would make a manifest whole, where everything else that it refers to is `inside` already.
+    pub(super) fn small_children(&self, digest: &Digest, inside: &HashSet<Digest>) -> BTreeSet<Digest> {
+        let Some(carried) = self.manifests.get(digest) else { return BTreeSet::new() };
+        let lacking: BTreeSet<Digest> = carried
+            .children
+            .iter()
+            .map(|child| child.digest)
+            .filter(|digest| !inside.contains(digest))
+            .collect();
+        let is_small = |digest: &Digest| self.contents.get(digest).is_some_and(|size| *size <= SMALL);
+        if lacking.iter().all(is_small) { lacking } else { BTreeSet::new() }
     }
 
     /// The `index.json` of those manifests that are wanted: tags by repository and name, then what has no tag and no other lists.

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::Watch;
 use super::import::{Imported, ingest, is_present};
 use super::open::Archive;
 use super::volume::Listed;
@@ -30,8 +31,6 @@ const CONTENT: &str = "application/octet-stream";
 /// Layers of one of them, and bytes of new content, after which it is committed.
 const LAYERS: usize = 5000;
 const COMMIT_EVERY: u64 = 256 << 20;
-
-type Watch<'a> = Box<dyn FnMut(&Digest, u64) -> ControlFlow<()> + 'a>;
 
 /// A part of a content.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
+use super::Watch;
 use super::codec::{Compression, MAGIC};
 use super::entries::Entries;
 use super::import::{Imported, Importer, ingest, is_present};
@@ -17,8 +18,6 @@ use crate::store::Store;
 const NAME: &str = "stream";
 /// Where content is kept until it is known what it belongs to.
 const REPOSITORY: &str = "orlop-import/stream";
-
-type Watch<'a> = Box<dyn FnMut(&Digest, u64) -> ControlFlow<()> + 'a>;
 
 /// Takes in an archive that comes as a stream, such as standard input, in any order of its entries and compressed or not.
 ///

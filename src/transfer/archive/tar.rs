@@ -219,9 +219,9 @@ impl<R: Forward> Walker<R> {
 pub(super) fn failed(name: &str, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-            crate::ErrorKind::Corrupt
+            crate::error::ErrorKind::Corrupt
         }
-        _ => crate::ErrorKind::Io,
+        _ => crate::error::ErrorKind::Io,
     };
     let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
     let what = if is_cut { "archive is cut" } else { "archive cannot be read" };

@@ -5,12 +5,12 @@ use std::io::Read;
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
 use crate::transfer::Source;
 use crate::transfer::archive::entries::Place;
 
-fn refused(bytes: Vec<u8>) -> crate::Error {
+fn refused(bytes: Vec<u8>) -> crate::error::Error {
     match open(bytes) {
         Err(error) => error,
         Ok(archive) => panic!("it was taken: {archive:?}"),
@@ -105,7 +105,7 @@ fn headers_that_lie() {
 #[test]
 fn content_that_is_not_what_its_name_says() {
     let sample = sample();
-    let path = |digest: &crate::Digest| format!("blobs/sha256/{}", digest.encoded());
+    let path = |digest: &crate::digest::Digest| format!("blobs/sha256/{}", digest.encoded());
     // A manifest that is another one is none, and the archive says why.
     let image = path(&sample.image);
     let archive = open(with(&image, &entry(&image, b'0', b"{}", ""))).unwrap();

@@ -5,7 +5,7 @@ use std::io::Read;
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::oci::RepositoryName;
 use crate::oci::names::Meaning;
 use crate::transfer::Source;
@@ -166,7 +166,7 @@ fn what_real_tools_wrote_reads_as_their_directories_do() {
     for entry in std::fs::read_dir(fixture("")).unwrap() {
         let root = entry.unwrap().path();
         let Ok(index) = std::fs::read(root.join("index.json")) else { continue };
-        let Ok(store) = crate::Options::new().open_read_only(&root) else { continue };
+        let Ok(store) = crate::store::Options::new().open_read_only(&root) else { continue };
         layouts += 1;
         let archive = open(pack(&root)).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
         let mut after = None;

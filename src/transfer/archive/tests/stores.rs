@@ -3,9 +3,10 @@
 use tempfile::TempDir;
 
 use super::support::MANIFEST;
+use crate::blobs::Expected;
 use crate::digest::{Algorithm, Digest};
 use crate::oci::RepositoryName;
-use crate::{Expected, Options, Store};
+use crate::store::{Options, Store};
 
 /// A store in a directory of its own.
 pub(super) struct Place {

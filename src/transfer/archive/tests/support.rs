@@ -144,7 +144,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-pub(super) fn open(bytes: Vec<u8>) -> crate::Result<Archive> {
+pub(super) fn open(bytes: Vec<u8>) -> crate::error::Result<Archive> {
     Archive::from_bytes(Bytes::from(bytes))
 }
 
