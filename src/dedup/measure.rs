@@ -259,6 +259,8 @@ impl Measure {
             for _ in 0..threads {
                 let (shared, finished) = (&shared, finished.clone());
                 scope.spawn(move || {
+                    // A chunker of somebody else may panic: nobody must wait for the turn of its blob.
+                    let _stopping = StopOnPanic(shared);
                     if let Err(error) = work(shared) {
                         shared.outcome.lock().error.get_or_insert(error);
                         shared.stop();
@@ -350,6 +352,17 @@ impl Shared<'_> {
         self.stopped.store(true, Ordering::Relaxed);
         if let Some(turns) = &self.turns {
             turns.stop();
+        }
+    }
+}
+
+/// Stops all threads when its own one panics.
+struct StopOnPanic<'a, 's>(&'a Shared<'s>);
+
+impl Drop for StopOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
         }
     }
 }

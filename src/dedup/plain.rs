@@ -13,6 +13,8 @@ const BUFFER: usize = 128 << 10;
 const WINDOW_LOG: u32 = 27;
 /// No ratio is looked at before so much came out.
 const RATIO_FROM: u64 = 64 << 20;
+/// Members of gzip without content that may follow each other: nothing that is meant has so many.
+const EMPTY_MEMBERS: u32 = 10_000;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -105,28 +107,31 @@ impl<'a> Plain<'a> {
 
     /// More plain bytes; none at the end, which is also where something is wrong: then there is a finding that says so.
     pub(super) fn read(&mut self, buffer: &mut [u8], findings: &mut Findings) -> usize {
-        let result = match &mut self.state {
-            State::Raw(input) => input.read(buffer),
-            State::Gzip(decoder) => decoder.read(buffer),
-            State::Zstd(decoder) => decoder.read(buffer),
-            State::Ended(_) => return 0,
-        };
-        match result {
-            Ok(0) if buffer.is_empty() => 0,
-            Ok(0) => {
-                if self.finish(findings) {
-                    self.read(buffer, findings)
-                } else {
-                    0
+        let mut empty = 0;
+        while !buffer.is_empty() {
+            let result = match &mut self.state {
+                State::Raw(input) => input.read(buffer),
+                State::Gzip(decoder) => decoder.read(buffer),
+                State::Zstd(decoder) => decoder.read(buffer),
+                State::Ended(_) => return 0,
+            };
+            match result {
+                Ok(0) => {
+                    if !self.finish(findings) {
+                        return 0;
+                    }
+                    empty += 1;
+                    if empty > EMPTY_MEMBERS {
+                        let error = io::Error::other("too many empty members");
+                        self.fail(&error, findings);
+                    }
                 }
-            }
-            Ok(count) => self.give(count, findings),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(buffer, findings),
-            Err(error) => {
-                self.fail(&error, findings);
-                0
+                Ok(count) => return self.give(count, findings),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.fail(&error, findings),
             }
         }
+        0
     }
 
     /// Counts plain bytes, and ends what has too many of them.

@@ -44,6 +44,7 @@ fn compressed_streams_that_are_broken_are_told() {
         ("gzip and garbage", [gz.clone(), b"garbage".to_vec()].concat(), FindingKind::TrailingGarbage, true),
         ("zstd and garbage", [zst, b"garbage".to_vec()].concat(), FindingKind::BrokenCompression, true),
         ("a second member cut", [gz.clone(), cut(&gz, 9)].concat(), FindingKind::Truncated, true),
+        ("no end of empty members", gzip(b"").repeat(20_000), FindingKind::BrokenCompression, true),
         ("xz", b"\xfd7zXZ\0and so on".to_vec(), FindingKind::OtherCompression, false),
     ];
     for (name, bytes, kind, incomplete) in cases {
@@ -52,6 +53,9 @@ fn compressed_streams_that_are_broken_are_told() {
         assert_eq!(report.corpus.incomplete_blobs, u64::from(incomplete), "{name}");
     }
     assert_eq!(report(&gz).1, []);
+    let with_empty = [gzip(b"").repeat(500), gz].concat();
+    let (found, findings) = report(&with_empty);
+    assert_eq!((found.corpus.plain_stored_bytes, findings), (plain.len() as u64, vec![]));
 }
 
 #[test]

@@ -108,7 +108,9 @@ fn what_an_index_lists_and_is_not_here_is_no_image() {
     let descriptor =
         Descriptor::new(media_type::IMAGE_INDEX, Digest::of(index.as_bytes()), index.len() as u64);
     let mut batch = store.batch();
-    batch.push_sparse_manifest(&repository, media_type::IMAGE_INDEX, index).unwrap();
+    batch
+        .push_sparse_manifest(&repository, media_type::IMAGE_INDEX, index, crate::Algorithm::default())
+        .unwrap();
     batch.commit().unwrap();
     corpus.add_reference("S", &repository, &descriptor).unwrap();
     let found = report(&corpus);
