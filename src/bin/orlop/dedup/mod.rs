@@ -1,6 +1,7 @@
 //! `orlop dedup`
 
 mod csv;
+mod html;
 mod inputs;
 mod out;
 mod text;
@@ -55,6 +56,7 @@ pub(crate) struct Args {
     measure: Measure,
     units: Option<PathBuf>,
     csv: Option<PathBuf>,
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn command() -> Command {
@@ -87,6 +89,11 @@ pub(crate) fn command() -> Command {
     .arg(number("threads", "N", "How many threads work; decides no figure. All cores if not given"))
     .arg(option("units", "FILE", "Write a record for each unit, as CSV if FILE ends so, else as JSON lines"))
     .arg(option("csv", "DIR", "Write each view as a table of CSV into this directory"))
+    .arg(option(
+        "html",
+        "FILE",
+        "Write a page with all tables and with plots, which needs nothing else to be shown",
+    ))
 }
 
 fn size(name: &'static str, form: &'static str, help: &'static str) -> clap::Arg {
@@ -124,7 +131,8 @@ impl Args {
             measure = measure.threads(usize::try_from(threads).unwrap_or(usize::MAX));
         }
         let path = |name: &str| value::<String>(matches, name).map(PathBuf::from);
-        Ok(Self { sources: values(matches, "sources"), measure, units: path("units"), csv: path("csv") })
+        let sources = values(matches, "sources");
+        Ok(Self { sources, measure, units: path("units"), csv: path("csv"), html: path("html") })
     }
 }
 
@@ -139,6 +147,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let report = measurement.report();
     if let Some(directory) = &args.csv {
         csv::write(directory, &report)?;
+    }
+    if let Some(path) = &args.html {
+        out::write(path, html::page(&report).as_bytes())?;
     }
     output.result(report.inputs.iter().map(|input| &input.digest), &report, || text::report(&report))?;
     if measurement.is_incomplete() {

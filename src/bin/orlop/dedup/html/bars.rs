@@ -208,7 +208,14 @@ pub(super) fn histogram(out: &mut String, row: &GranularityFigures) -> fmt::Resu
         let middle = x + room * 0.37;
         // Narrow columns have room for where they begin.
         let label = if room < 44.0 { bar.references.to_string() } else { label };
-        writeln!(out, "<text class=\"middle\" x=\"{middle:.1}\" y=\"{:.1}\">{label}</text>", BOTTOM + 14.0)?;
+        // Still narrower ones have it for every other.
+        if room >= 30.0 || at % 2 == 0 {
+            writeln!(
+                out,
+                "<text class=\"middle\" x=\"{middle:.1}\" y=\"{:.1}\">{label}</text>",
+                BOTTOM + 14.0
+            )?;
+        }
     }
     write!(
         out,

@@ -8,8 +8,8 @@ use super::svg::{self, number};
 use super::text::{Bytes, Text};
 
 /// The sides of a matrix are about so long.
-const SIDE: f64 = 470.0;
-const LABELS: f64 = 170.0;
+const SIDE: f64 = 450.0;
+const LABELS: f64 = 192.0;
 /// With more images squares say nothing when they are pointed at: the page would be larger than what it tells.
 const TITLES: usize = 64;
 

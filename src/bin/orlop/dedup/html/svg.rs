@@ -65,14 +65,15 @@ pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
 
+/// A value of a plot as a count.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "plots show counts from zero on")]
+pub(super) fn whole(value: f64) -> u64 {
+    value as u64
+}
+
 /// A value of an axis of bytes.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a tick is a whole number of bytes from zero on"
-)]
 pub(super) fn axis_bytes(value: f64) -> String {
-    Bytes(value as u64).to_string().replace(".00 ", " ").replace(".0 ", " ")
+    Bytes(whole(value)).to_string().replace(".00 ", " ").replace(".0 ", " ")
 }
 
 /// Begins a plot with a heading of its own; `id` is how a test finds it.

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use orlop::dedup::{Ratio, Report};
 
+use super::svg;
 use super::text::{Bytes, Grouped, Text};
 
 /// What stands in a table.
@@ -53,6 +54,8 @@ fn table(
         out.write_str("<tr>")?;
         for cell in row {
             match cell {
+                // What is long is broken anywhere, rather than making its column wide.
+                Cell::Words(text) if text.len() > 30 => write!(out, "<td class=\"long\">{}</td>", Text(&text))?,
                 Cell::Words(text) => write!(out, "<td>{}</td>", Text(&text))?,
                 Cell::Figure(shown, exact) => {
                     write!(
@@ -93,10 +96,7 @@ pub(super) fn granularities(out: &mut String, report: &Report) -> fmt::Result {
             Cell::Words(format!("{}{sampled}", row.name)),
             count(row.units),
             count(row.unique_units),
-            row.average_unit.map_or_else(
-                || words("-"),
-                |mean| Cell::Figure(mean_size(mean), format!("{:.0}", mean.value())),
-            ),
+            row.average_unit.map_or_else(|| words("-"), |mean| bytes(svg::whole(mean.value()))),
             bytes(row.unique_bytes),
             ratio(row.ratio_logical),
             percent(row.saved_percent),
@@ -125,11 +125,6 @@ pub(super) fn granularities(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of sizes is one")]
-fn mean_size(mean: Ratio) -> String {
-    Bytes(mean.value() as u64).to_string()
 }
 
 pub(super) fn wasted_files(out: &mut String, report: &Report) -> fmt::Result {
@@ -232,9 +227,8 @@ pub(super) fn times(out: &mut String, report: &Report) -> fmt::Result {
     table(out, "table-times", &caption, &["stage", "seconds", "bytes", "of a thread"], rows)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shown with three digits")]
 fn per_second(value: f64) -> String {
-    format!("{}/s", Bytes(value as u64))
+    format!("{}/s", Bytes(svg::whole(value)))
 }
 
 pub(super) fn inputs(out: &mut String, report: &Report) -> fmt::Result {
