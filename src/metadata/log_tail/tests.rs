@@ -1,4 +1,5 @@
 #![expect(
+    clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "tests may panic, and sizes are small"
@@ -8,13 +9,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A log, and where each record begins and ends.
+type Written = (Vec<u8>, Vec<(usize, usize)>);
+
 /// Bytes without zeros.
 fn noise(n: usize, size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 256 + n) as u8 | 1).collect()
 }
 
 /// A list of files with records of these sizes.
-fn log(sizes: &[usize]) -> (Vec<u8>, Vec<(usize, usize)>) {
+fn log(sizes: &[usize]) -> Written {
     let records: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(n, size)| noise(n, *size)).collect();
     written(&records)
 }
@@ -30,7 +34,7 @@ fn rows(row: u64, count: u32, synced: u64, size: usize) -> Vec<u8> {
 }
 
 /// Writes records as the engine does; answers the log and where each record begins and ends.
-fn written(records: &[Vec<u8>]) -> (Vec<u8>, Vec<(usize, usize)>) {
+fn written(records: &[Vec<u8>]) -> Written {
     let mut log = Vec::new();
     let mut places = Vec::new();
     for record in records {
@@ -169,7 +173,7 @@ fn a_changed_byte_is_damage_even_in_the_last_record() {
 }
 
 /// Two logs of the same rows one after the other: ten records each, of one row and 3,000 bytes, `synced` known to the last.
-fn two_logs(synced: u64) -> [(Vec<u8>, Vec<(usize, usize)>); 2] {
+fn two_logs(synced: u64) -> [Written; 2] {
     let record = |row: u64| rows(row, 1, if row < 120 { 100 } else { synced }, 3_000);
     [0, 1].map(|n| written(&(101 + n * 10..111 + n * 10).map(record).collect::<Vec<_>>()))
 }

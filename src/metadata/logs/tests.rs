@@ -1,6 +1,11 @@
 //! Many write while one sync is under way, and a power cut takes any of their pages: what was synced is there, of the rest what
 //! comes before the first loss, and nothing that builds on it.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests may panic, and sizes are small"
+)]
 #![expect(clippy::disallowed_methods, reason = "a test damages files")]
 
 use std::fs;
