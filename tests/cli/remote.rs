@@ -74,7 +74,16 @@ fn an_artifact_goes_there_and_comes_back_with_what_is_attached() {
     beside.place.write("dir/in.txt", "inside\n");
     let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_be_bytes).collect();
     beside.place.write("large", &large);
-    let args = ["push", &format!("{app},v2"), "a.txt", "sub/b.txt:text/plain", "dir", "large", "--annotation", CREATED];
+    let args = [
+        "push",
+        &format!("{app},v2"),
+        "a.txt",
+        "sub/b.txt:text/plain",
+        "dir",
+        "large",
+        "--annotation",
+        CREATED,
+    ];
     let pushed = beside.json(&args);
     // The same files have the same digest, whether they go into a layout or to a registry.
     let layout = beside.place.push(&["oci:layout:v1", "a.txt", "sub/b.txt:text/plain", "dir", "large"]);
@@ -82,7 +91,7 @@ fn an_artifact_goes_there_and_comes_back_with_what_is_attached() {
     assert_eq!(pushed["reference"], beside.at(&format!("team/app@{layout}")).as_str());
     assert_eq!(pushed["referenceAsTags"][1], beside.at("team/app:v2").as_str());
     // Once more nothing is sent.
-    assert!(beside.run(&args, "").2.contains("4 stored already") || beside.run(&args, "").2.contains("stored already"));
+    assert!(beside.run(&args, "").2.contains("4 stored already"));
 
     let attached = beside.json(&["attach", &app, "--artifact-type", "application/sbom", "a.txt"]);
     let deeper = beside.at(&format!("team/app@{}", attached["digest"].as_str().unwrap()));
@@ -92,7 +101,13 @@ fn an_artifact_goes_there_and_comes_back_with_what_is_attached() {
     assert_eq!(tree["referrers"][0]["artifactType"], "application/sbom");
     assert_eq!(tree["referrers"][0]["referrers"][0]["artifactType"], "application/signature");
     assert_eq!(beside.ok(&["discover", "-q", &app]).lines().count(), 2);
-    assert_eq!(beside.json(&["discover", &app, "--artifact-type", "none/none"])["referrers"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        beside.json(&["discover", &app, "--artifact-type", "none/none"])["referrers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
 
     let pulled = beside.json(&["pull", &app, "-o", "out"]);
     assert_eq!(pulled["files"].as_array().unwrap().len(), 4);
@@ -132,11 +147,17 @@ fn names_and_documents() {
     let document = beside.ok(&["manifest", "fetch", &app]);
     assert_eq!(orlop::Digest::of(document.as_bytes()).to_string(), digest);
     let fetched = beside.json(&["manifest", "fetch", &app]);
-    assert_eq!((&fetched["digest"], &fetched["content"]["schemaVersion"]), (&digest.as_str().into(), &2.into()));
+    assert_eq!(
+        (&fetched["digest"], &fetched["content"]["schemaVersion"]),
+        (&digest.as_str().into(), &2.into())
+    );
     assert_eq!(beside.ok(&["manifest", "fetch-config", &app]), "{}");
     beside.place.write("m.json", &document);
     let pushed = beside.json(&["manifest", "push", &beside.at("app:w1,w2"), "m.json"]);
-    assert_eq!((&pushed["digest"], pushed["referenceAsTags"].as_array().unwrap().len()), (&digest.as_str().into(), 2));
+    assert_eq!(
+        (&pushed["digest"], pushed["referenceAsTags"].as_array().unwrap().len()),
+        (&digest.as_str().into(), 2)
+    );
     assert!(beside.fails(4, &["manifest", "push", &beside.at("empty:v1"), "m.json"]).contains("blob push"));
 
     let layer = orlop::Digest::of(b"hello\n").to_string();
@@ -170,7 +191,8 @@ fn codes_tell_what_went_wrong() {
     assert!(beside.fails(2, &["resolve", &beside.at("App:v1")]).contains("repository="));
     assert!(beside.fails(2, &["resolve", "oci:served:v1", "--plain-http"]).contains("registries"));
     assert!(beside.fails(2, &["gc", &beside.at("app")]).contains("takes no registry"));
-    let gone = format!("{}/app:v1", { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() });
+    let gone =
+        format!("{}/app:v1", { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() });
     // Twice at once is enough here: what is waited in between is tried with the library.
     assert!(beside.fails(7, &["resolve", &gone]).contains("cannot look for the manifest"));
     // A registry that speaks no TLS.
