@@ -122,10 +122,11 @@ fn what_else_may_be_under_the_tag() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
+/// What is under a name: a media type and bytes.
+type Stored = HashMap<String, (String, Vec<u8>)>;
+
 /// A registry that knows nothing of referrers, with what is stored under each name.
-fn plain(
-    spoil: impl Fn(&str, &mut HashMap<String, (String, Vec<u8>)>) + Send + Sync + 'static,
-) -> (Faulty, Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>) {
+fn plain(spoil: impl Fn(&str, &mut Stored) + Send + Sync + 'static) -> (Faulty, Arc<Mutex<Stored>>) {
     let stored = Arc::<Mutex<HashMap<_, _>>>::default();
     let kept = Arc::clone(&stored);
     let faulty = Faulty::new(move |asked, _| {
