@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn prove(archive: &Archive, target: &Target, output: &Output) -> Result<(), Failure> {
     let place = Looked::at(target, output)?;
     let importer = Importer::new(archive, &place.store)?;
-    tar_ref::note_unusable(importer.unusable(), output);
+    note_unusable(&importer, output);
     complete(&importer)
 }
 
@@ -126,6 +126,13 @@ impl Looked {
     }
 }
 
+/// What is in a volume that is still to come is no finding.
+fn note_unusable(importer: &Importer<'_>, output: &Output) {
+    if importer.missing_volumes().is_empty() {
+        tar_ref::note_unusable(importer.unusable(), output);
+    }
+}
+
 fn complete(importer: &Importer<'_>) -> Result<(), Failure> {
     let is_partial = !importer.missing_volumes().is_empty();
     let Some(first) = importer.missing().first().filter(|_| !is_partial) else { return Ok(()) };
@@ -145,7 +152,7 @@ fn check(archive: &Archive, target: &Target, output: &Output) -> Result<(), Fail
     interrupt::defer();
     let place = Looked::at(target, output)?;
     let mut importer = Importer::new(archive, &place.store)?;
-    tar_ref::note_unusable(importer.unusable(), output);
+    note_unusable(&importer, output);
     complete(&importer)?;
     let (contents, bytes) = importer.wanted();
     importer.set_watch(watch("Checking", Some(bytes), output));

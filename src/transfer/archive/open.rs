@@ -428,6 +428,18 @@ impl Source for ArchiveRepository {
         Ok(Some(Box::new(bytes)))
     }
 
+    fn manifests(&self, last: Option<&Digest>, limit: usize) -> Result<Option<Page<Descriptor>>> {
+        let found = self.archive.catalog().repositories.get(&self.name);
+        let all = found.into_iter().flat_map(|found| found.manifests.keys());
+        let mut digests = all.filter(|digest| last.is_none_or(|last| *digest > last));
+        let mut page = Page { items: Vec::new(), more: false };
+        for digest in digests.by_ref().take(limit) {
+            page.items.extend(self.describe(digest)?);
+        }
+        page.more = digests.next().is_some();
+        Ok(Some(page))
+    }
+
     fn referrers(&self, subject: &Digest) -> Result<FoundReferrers> {
         let found = self.archive.catalog().repositories.get(&self.name);
         let digests = found.and_then(|found| found.referrers.get(subject)).map_or(&[][..], Vec::as_slice);

@@ -157,6 +157,10 @@ fn tags_come_by_pages_and_names_in_any_spelling() {
     let mut expected = vec![sample.image, sample.sbom];
     expected.sort();
     assert_eq!(listed, expected);
+    let first = Source::manifests(&unnamed, None, 1).unwrap().unwrap();
+    assert_eq!((first.items[0].digest, first.more), (expected[0], true));
+    let last = Source::manifests(&unnamed, expected.first(), 5).unwrap().unwrap();
+    assert_eq!((last.items[0].digest, last.items.len(), last.more), (expected[1], 1, false));
 }
 
 /// Every layout that a real tool wrote, packed as it is, names what it names as a directory.
