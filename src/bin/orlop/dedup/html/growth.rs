@@ -10,7 +10,7 @@ use super::text::{Bytes, Text};
 const WIDTH: f64 = 655.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 66.0;
-const RIGHT: f64 = 245.0;
+const RIGHT: f64 = 225.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 360.0;
 /// Labels at the ends of lines stand at least this far from one another.

@@ -109,12 +109,25 @@ pub(super) fn legend(out: &mut String, x: f64, y: f64, entries: &[(&str, &str)])
     out.write_str("\n")
 }
 
-/// A granularity as a plot calls it: without the constants of its rule, which stand in the tables.
+/// A granularity as a plot calls it, as `fastcdc/4Ki-16Ki-64Ki@file`: the tables have its version and constants too.
 pub(super) fn plain_name(granularity: &str) -> String {
     let (rule, in_files) =
         granularity.strip_suffix("@file").map_or((granularity, ""), |rule| (rule, "@file"));
-    let kept: Vec<&str> = rule.split('/').take(2).collect();
-    format!("{}{in_files}", kept.join("/"))
+    let mut parts = rule.split('/');
+    let name = parts.next().unwrap_or_default();
+    let name = name.strip_suffix("-2020").or(name.strip_suffix("-hash4")).unwrap_or(name);
+    let sizes: Vec<String> =
+        parts.next().map(|sizes| sizes.split('-').map(binary).collect()).unwrap_or_default();
+    let slash = if sizes.is_empty() { "" } else { "/" };
+    format!("{name}{slash}{}{in_files}", sizes.join("-"))
+}
+
+fn binary(size: &str) -> String {
+    match size.parse::<u64>() {
+        Ok(bytes) if bytes > 0 && bytes.is_multiple_of(1 << 20) => format!("{}Mi", bytes >> 20),
+        Ok(bytes) if bytes > 0 && bytes.is_multiple_of(1 << 10) => format!("{}Ki", bytes >> 10),
+        _ => size.to_owned(),
+    }
 }
 
 /// As much of a name as there is room for.
@@ -134,9 +147,11 @@ mod tests {
     fn names_of_granularities_are_told_apart() {
         for (name, shown) in [
             ("blob", "blob"),
-            ("fixed/4096@file", "fixed/4096@file"),
-            ("mincdc-hash4/8192-24576/915f77f5-34636463", "mincdc-hash4/8192-24576"),
-            ("mincdc-hash4/8192-24576/915f77f5-34636463@file", "mincdc-hash4/8192-24576@file"),
+            ("fixed/4096@file", "fixed/4Ki@file"),
+            ("fixed/1000", "fixed/1000"),
+            ("fastcdc-2020/4096-16384-1048576@file", "fastcdc/4Ki-16Ki-1Mi@file"),
+            ("mincdc-hash4/8192-24576/915f77f5-34636463", "mincdc/8Ki-24Ki"),
+            ("mincdc-hash4/8192-24576/915f77f5-34636463@file", "mincdc/8Ki-24Ki@file"),
         ] {
             assert_eq!(plain_name(name), shown);
         }

@@ -55,7 +55,9 @@ fn table(
         for cell in row {
             match cell {
                 // What is long is broken anywhere, rather than making its column wide.
-                Cell::Words(text) if text.len() > 30 => write!(out, "<td class=\"long\">{}</td>", Text(&text))?,
+                Cell::Words(text) if text.len() > 30 => {
+                    write!(out, "<td class=\"long\">{}</td>", Text(&text))?
+                }
                 Cell::Words(text) => write!(out, "<td>{}</td>", Text(&text))?,
                 Cell::Figure(shown, exact) => {
                     write!(
