@@ -1,6 +1,6 @@
 //! The record of a copy: what belonged to an artifact at its source, so that the other side can tell what was lost.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -299,17 +299,16 @@ impl Closure {
             seen: HashSet::new(),
             report: ClosureReport::default(),
         };
-        let attached = |digest: &Digest| {
-            let mut all = self
-                .manifests
-                .iter()
-                .flat_map(|subject| subject.attached.iter().map(move |attached| (subject.digest, attached)));
-            all.find(|(_, attached)| attached.digest == *digest)
-        };
+        let mut attached: HashMap<Digest, (Digest, &ClosureAttached)> = HashMap::new();
+        for subject in &self.manifests {
+            for one in &subject.attached {
+                attached.entry(one.digest).or_insert((subject.digest, one));
+            }
+        }
         for manifest in &self.manifests {
-            let to = attached(&manifest.digest);
-            let parent = to.as_ref().map_or(self.root, |(subject, _)| *subject);
-            let artifact_type = to.as_ref().and_then(|(_, attached)| attached.artifact_type.clone());
+            let to = attached.get(&manifest.digest);
+            let parent = to.map_or(self.root, |(subject, _)| *subject);
+            let artifact_type = to.and_then(|(_, attached)| attached.artifact_type.clone());
             if check.manifest(&manifest.digest, parent, artifact_type)? && to.is_some() {
                 check.report.attached += 1;
             }

@@ -54,6 +54,8 @@ pub(super) struct Attached {
 struct Task {
     descriptor: Descriptor,
     parent: Option<(Digest, Role)>,
+    /// The source said that it is attached to its parent, so that it has to be there.
+    attached: bool,
     /// By a tag of cosign, to which no others are attached.
     by_tag: bool,
 }
@@ -236,6 +238,7 @@ impl<'r, 'a> Run<'r, 'a> {
             node.found = Some((found.by, found.pages));
             for referrer in found.referrers.into_iter().filter(|referrer| !is_own(referrer)) {
                 tasks.push_back(Task {
+                    attached: true,
                     by_tag: task.by_tag,
                     ..Task::new(&referrer, Some((digest, Role::Subject)))
                 });
@@ -244,7 +247,11 @@ impl<'r, 'a> Run<'r, 'a> {
             }
         }
         for (tag, descriptor) in tags.into_iter().filter(|(_, found)| found.digest != digest) {
-            tasks.push_back(Task { by_tag: true, ..Task::new(&descriptor, Some((digest, Role::Subject))) });
+            tasks.push_back(Task {
+                attached: true,
+                by_tag: true,
+                ..Task::new(&descriptor, Some((digest, Role::Subject)))
+            });
             node.attached.push(Attached { digest: descriptor.digest, artifact_type: None, tag: Some(tag) });
         }
         node
@@ -376,7 +383,12 @@ impl Task {
     /// Without annotations, which many descriptors could make large.
     fn new(descriptor: &Descriptor, parent: Option<(Digest, Role)>) -> Self {
         let Descriptor { media_type, digest, size, .. } = descriptor;
-        Self { descriptor: Descriptor::new(media_type.clone(), *digest, *size), parent, by_tag: false }
+        Self {
+            descriptor: Descriptor::new(media_type.clone(), *digest, *size),
+            parent,
+            attached: false,
+            by_tag: false,
+        }
     }
 }
 
@@ -395,6 +407,11 @@ impl Copier<'_> {
         let digest = task.descriptor.digest;
         let Some(fetched) = self.from.manifest(&digest)? else {
             return match task.parent {
+                // Whoever lists a signature and does not give it must not be taken for one that has none.
+                Some((subject, _)) if task.attached => Err(Error::not_found(format!(
+                    "the source lacks what it says is attached, source={}, digest={digest}, subject={subject}",
+                    self.from.place()
+                ))),
                 Some(_) => Ok(None),
                 None => Err(Error::not_found(format!(
                     "the source does not hold the manifest, source={}, digest={digest}",

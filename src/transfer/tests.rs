@@ -265,6 +265,15 @@ fn who_cannot_say_what_is_attached_has_not_said_that_nothing_is() {
     assert_eq!(error.to_string(), "the registry answers 429");
     assert!(to.tags.lock().is_empty());
     Copier::between(&from, &to).copy(&image.digest, &[tag("v1")]).unwrap();
+    // Nor has who lists what is attached and does not give it.
+    from.refuses.clear();
+    let signature = from.image(&[b"signature"], Some(&image));
+    from.manifests.remove(&signature.digest);
+    let to = Kept::default();
+    let error = Copier::between(&from, &to).referrers(true).copy(&image.digest, &[tag("v1")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&signature.digest.to_string()), "{error}");
+    assert!(to.tags.lock().is_empty());
 }
 
 #[test]
