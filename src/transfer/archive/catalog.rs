@@ -177,8 +177,8 @@ impl Catalog {
         root: &Descriptor,
         contents: &dyn Documents,
     ) -> Result<()> {
-        let mut todo = vec![(root.digest, root.media_type.clone())];
-        while let Some((digest, media_type)) = todo.pop() {
+        let mut steps = vec![(root.digest, root.media_type.clone())];
+        while let Some((digest, media_type)) = steps.pop() {
             let held = self.repositories.entry(repository.clone()).or_default();
             if held.manifests.contains_key(&digest) || !contents.has(&digest)? {
                 continue;
@@ -201,9 +201,9 @@ impl Catalog {
             let Some(edges) = self.edges.get(&digest) else { continue };
             if let Some((subject, media_type)) = &edges.subject {
                 held.referrers.entry(*subject).or_default().push(digest);
-                todo.push((*subject, media_type.clone()));
+                steps.push((*subject, media_type.clone()));
             }
-            todo.extend(edges.manifests.iter().cloned());
+            steps.extend(edges.manifests.iter().cloned());
         }
         Ok(())
     }

@@ -494,14 +494,14 @@ fn in_order(manifests: &BTreeMap<Digest, (Ready, Vec<Digest>, bool)>) -> Vec<Dig
     let mut order = Vec::with_capacity(manifests.len());
     let mut seen: HashSet<Digest> = HashSet::new();
     for root in manifests.keys() {
-        let mut todo = vec![(*root, false)];
-        while let Some((digest, is_done)) = todo.pop() {
+        let mut steps = vec![(*root, false)];
+        while let Some((digest, is_done)) = steps.pop() {
             if is_done {
                 order.push(digest);
             } else if seen.insert(digest) {
-                todo.push((digest, true));
+                steps.push((digest, true));
                 let children = manifests.get(&digest).map_or(&[][..], |(_, children, _)| children);
-                todo.extend(children.iter().map(|child| (*child, false)));
+                steps.extend(children.iter().map(|child| (*child, false)));
             }
         }
     }
