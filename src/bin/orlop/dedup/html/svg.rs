@@ -115,7 +115,7 @@ pub(super) fn plain_name(granularity: &str) -> String {
         granularity.strip_suffix("@file").map_or((granularity, ""), |rule| (rule, "@file"));
     let mut parts = rule.split('/');
     let name = parts.next().unwrap_or_default();
-    let name = name.strip_suffix("-2020").or(name.strip_suffix("-hash4")).unwrap_or(name);
+    let name = name.strip_suffix("-2020").or_else(|| name.strip_suffix("-hash4")).unwrap_or(name);
     let sizes: Vec<String> =
         parts.next().map(|sizes| sizes.split('-').map(binary).collect()).unwrap_or_default();
     let slash = if sizes.is_empty() { "" } else { "/" };
