@@ -3,6 +3,7 @@
 use orlop::dedup::{GranularityFigures, GrowthCurve, Matrix, Ratio, Report};
 
 use crate::output::{columns, plain, size};
+use crate::view::plural;
 
 /// Images up to which the matrix is printed.
 const MATRIX: usize = 12;
@@ -54,8 +55,10 @@ fn summary(report: &Report) -> String {
         format!("{name:<14} {:>10}  {bytes:>16} B  {more}\n", size(bytes)).trim_end().to_owned() + "\n"
     };
     let mut text = format!(
-        "{} images, {} references to {} distinct blobs\n",
-        corpus.images, corpus.references, corpus.blobs
+        "{}, {} to {}\n",
+        counted(corpus.images, "image"),
+        counted(corpus.references, "reference"),
+        counted(corpus.blobs, "distinct blob")
     );
     text += &line("logical", corpus.logical_bytes, String::new());
     text += &line("stored", corpus.stored_bytes, format!("sharing of blobs {}", factor(corpus.blob_ratio)));
@@ -66,6 +69,10 @@ fn summary(report: &Report) -> String {
         format!("compressed {}", factor(corpus.compression_ratio)),
     );
     text
+}
+
+fn counted(count: u64, word: &str) -> String {
+    format!("{count} {}", plural(usize::try_from(count).unwrap_or(usize::MAX), word))
 }
 
 fn factor(ratio: Option<Ratio>) -> String {
