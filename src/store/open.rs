@@ -476,8 +476,10 @@ pub(super) fn look(path: &Path) -> Result<Place> {
     if root.exists(LAYOUT_FILE).map_err(fail)? || root.exists(INDEX_FILE).map_err(fail)? {
         return Ok(Place::Layout);
     }
-    // A plain layout whose making was interrupted has no more than these yet.
-    let is_ours = |name: &std::ffi::OsStr| name == BLOBS || name == PLAIN_INGEST;
+    // A plain layout whose making was interrupted has no more than the first two yet. The others were not there a moment ago:
+    // another process is just making it, and whoever takes its lock looks again.
+    let ours = [BLOBS, PLAIN_INGEST, PRIVATE, LAYOUT_FILE, INDEX_FILE];
+    let is_ours = |name: &std::ffi::OsStr| ours.iter().any(|ours| name == *ours);
     let mut place = Place::Empty;
     for name in root.list().map_err(fail)? {
         if !is_ours(&name.map_err(fail)?) {

@@ -130,9 +130,9 @@ fn ingest_tells_every_failed_write_and_leaves_nothing() {
         }
     }
     // Beyond 8 MiB, which takes 43 writes, a thread writes when there are not enough already; it tells of an error
-    // later. Both ways there are 46 writes at least.
+    // later. Both ways there are 44 writes at least.
     let (root, blobs) = open();
-    let armed = arm(Fault::new(Call::Write, root.path(), Errno::IO).nth(45));
+    let armed = arm(Fault::new(Call::Write, root.path(), Errno::IO).nth(44));
     let error = take(&blobs, &content, 100_000, &Expected::default()).unwrap_err();
     assert_eq!((error.kind(), armed.fired()), (ErrorKind::Io, 1));
     assert_eq!(files(&root), [""; 0]);

@@ -31,9 +31,8 @@ pub(super) fn check(granularity: &Granularity, images: &[Vec<Reference<'_>>], fo
         }
     }
     let name = granularity.name();
-    let sum = |each: &dyn Fn(&[u8], &BTreeMap<usize, u64>) -> u64| -> u64 {
-        units.iter().map(|(unit, images)| each(unit, images)).sum()
-    };
+    type Each<'a> = &'a dyn Fn(&[u8], &BTreeMap<usize, u64>) -> u64;
+    let sum = |each: Each<'_>| -> u64 { units.iter().map(|(unit, images)| each(unit, images)).sum() };
     let len = |unit: &[u8]| if granularity.is_blob() { length_of_blob(unit) } else { unit.len() as u64 - 1 };
     let refs = |images: &BTreeMap<usize, u64>| images.values().sum::<u64>();
     assert_eq!(found.units, sum(&|_, images| refs(images)), "{name}");

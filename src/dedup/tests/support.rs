@@ -27,7 +27,8 @@ pub(super) fn image(blobs: &mut Blobs, layers: &[&[u8]], created: Option<u16>) -
         blobs.0.insert(descriptor.digest, bytes.to_vec());
         serde_json::to_string(&descriptor).unwrap()
     };
-    let config = created.map_or("{}".to_owned(), |year| format!(r#"{{"created":"{year}-01-02T03:04:05Z"}}"#));
+    let config =
+        created.map_or_else(|| "{}".to_owned(), |year| format!(r#"{{"created":"{year}-01-02T03:04:05Z"}}"#));
     let config = add(media_type::IMAGE_CONFIG, config.as_bytes());
     let layers: Vec<String> = layers.iter().map(|layer| add(media_type::LAYER_TAR, layer)).collect();
     let manifest = format!(
