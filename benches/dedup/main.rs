@@ -112,9 +112,10 @@ fn run() -> Outcome<()> {
                 };
                 let workers: Vec<_> =
                     (0..threads).map(|number| scope.spawn(move || worker(number))).collect();
-                workers
-                    .into_iter()
-                    .try_for_each(|worker| worker.join().map_err(|_| "a thread panicked")?.map(drop))
+                for worker in workers {
+                    worker.join().map_err(|_| "a thread panicked")??;
+                }
+                Ok(())
             })
         })?;
     }
