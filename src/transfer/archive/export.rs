@@ -33,7 +33,7 @@ use crate::store::Store;
 /// let archive = plan.write(Vec::new())?;
 /// let read = Archive::from_bytes(archive)?;
 /// assert_eq!(read.names()[0].name, "v1");
-/// # store.close()
+/// # Ok(())
 /// # }
 /// ```
 pub struct Exporter<'a> {
