@@ -26,7 +26,7 @@ reads() {
 # A name or @DIGEST as the reference of orlop, and as a digest.
 reference() { case "$2" in @*) echo "oci:$1$2" ;; *) echo "oci:$1:$2" ;; esac; }
 # The first of the entries with a name, since crane lists the same one twice.
-digest_of() { case "$2" in @*) echo "${2#@}" ;; *) indexed "$1" "$2" | head -n 1 ;; esac; }
+digest_of() { case "$2" in @*) echo "${2#@}" ;; *) indexed "$1" "$2" | sed -n 1p ;; esac; }
 
 # writes ROW LAYOUT NAME [VERB=no]...: the tool has made LAYOUT, a bare one, and orlop works on it.
 writes() {
@@ -64,7 +64,7 @@ attach_to() {
     local attached
     attached="$(orlop attach -q "$(reference "$1" "$2")" --artifact-type application/vnd.example.sbom small:text/plain)"
     contains "$attached" orlop discover "$(reference "$1" "$2")"
-    digests "$1" | grep -qxF "$attached"
+    grep -qxF "$attached" <<<"$(digests "$1")"
     all_there "$1" named.before
     whole "$1"
     digest_is "$3" orlop resolve "$(reference "$1" "$2")"
