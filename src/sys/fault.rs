@@ -75,6 +75,8 @@ pub(crate) enum Call {
     FlushRows,
     /// Giving the tables of the metadata further names in another directory.
     CopyRows,
+    /// No call: judging the logs of the metadata before the engine reads them. Left out, they are all sound.
+    JudgeLogs,
     /// No call: keeping a journal row until its file is there. Left out, the row goes first.
     KeepJournal,
     /// No call: putting down what is about to become `index.json`.

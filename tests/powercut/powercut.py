@@ -81,6 +81,7 @@ STEPS = {
     "base": ["undone"],
     "condemned": ["dangling", "unreadable"],
     "publish-first": ["dangling"],
+    "judging": ["unopened", "dangling", "unreadable"],
 }
 
 
@@ -396,6 +397,8 @@ def replay(directory, filesystem, binary, log, promises, options, stop_at, image
 def one(binary, name, options, without=None, stop_at=0):
     """One run: a workload and its cuts. Answers how it was, and a line about it: `good`, `hidden` where a step that was left
     out was not noticed, or what is wrong."""
+    # For the checks too, which leave out what belongs to opening.
+    os.environ["ORLOP_POWERCUT_WITHOUT"] = without or ""
     filesystem = FILESYSTEMS[name]
     start = time.monotonic()
     directory = tempfile.mkdtemp(prefix="orlop-powercut-", dir="/dev/shm")
@@ -506,7 +509,7 @@ def arguments():
     parser.add_argument("--without", choices=STEPS, help="leave out a step of the protocol, which must be noticed")
     parser.add_argument("--controls", action="store_true", help="every step in turn, in a table")
     parser.add_argument("--compound", type=int, default=0, help="recover from so many cuts, under further cuts")
-    parser.add_argument("--slice", action="store_true", help="the short run of CI, with two controls")
+    parser.add_argument("--slice", action="store_true", help="the short run of CI, with three controls")
     parser.add_argument("--required", action="store_true", help="fail where nothing but tools are missing")
     parser.add_argument("--binary", help="the unit test binary of the library; built when not given")
     parser.add_argument("--show", type=int, default=5, help="bad points that are shown")
@@ -562,6 +565,7 @@ def main():
         go_on("ext4", compound=2, points=8, steps=24)
         go("ext4", "log-sync", stop_at=1, points=60, steps=24)
         go("ext4", "file-sync", stop_at=1, points=60, steps=24)
+        go("ext4", "judging", stop_at=1, points=60, steps=3)
     elif options.controls:
         for step in STEPS:
             for name in filesystems:

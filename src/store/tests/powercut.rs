@@ -24,7 +24,7 @@ use crate::store::{EventLimits, Expect, Flaw, Limits, OnDamage, Options, Publish
 use crate::sys::fault::{Call, Fault, arm};
 
 /// Steps of the protocol that a run may leave out.
-const STEPS: [(&str, Call); 10] = [
+const STEPS: [(&str, Call); 11] = [
     ("file-sync", Call::SyncFile),
     ("document-sync", Call::SyncDocument),
     ("filesystem-sync", Call::SyncFs),
@@ -35,7 +35,11 @@ const STEPS: [(&str, Call); 10] = [
     ("base", Call::PutBase),
     ("condemned", Call::SyncCondemned),
     ("publish-first", Call::PublishFirst),
+    (JUDGING, Call::JudgeLogs),
 ];
+
+/// The step that belongs to opening, and is left out when it is checked what is there.
+const JUDGING: &str = "judging";
 
 /// The name of the layout beside the store that has what it was damaged in.
 const SOURCE: &str = "source";
@@ -153,8 +157,10 @@ impl Workload {
             0 => self.flush(),
             1 => self.start_upload(),
             4 | 9 => self.save_upload(),
-            // By itself, as in a run of three steps: what comes later counts on the artifact that this step pushes otherwise.
-            2 if self.step % 40 == 2 && std::env::var_os("ORLOP_POWERCUT_CROWD").is_some() => self.crowd(),
+            2 if self.step % 40 == 2 => {
+                self.crowd();
+                self.push("small", &[200, 5_000]);
+            }
             2 if self.step % 40 == 22 => {
                 self.push("small", &[200, 5_000]);
                 self.repair();
