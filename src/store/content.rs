@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::Core;
 use super::locks::Need;
@@ -48,7 +48,15 @@ enum Found<T> {
 }
 
 /// The digests that this process has hashed, in bounded memory: a later one takes the place of an earlier one.
-pub(super) struct Verified(Mutex<Vec<Option<Digest>>>);
+pub(super) struct Verified {
+    kept: Mutex<Vec<Option<Digest>>>,
+    /// What is being hashed; few at one time.
+    under_way: Mutex<Vec<Digest>>,
+    done: Condvar,
+}
+
+/// What is being hashed, no longer when this is dropped.
+struct UnderWay<'a>(&'a Verified, &'a Digest);
 
 impl Core {
     pub(super) fn load(&self, view: &View<'_>, digest: &Digest) -> Result<Option<Blob>> {
@@ -183,7 +191,11 @@ impl Core {
             return Ok(());
         }
         if view.waits() {
-            return self.verified(digest, verify());
+            let outcome = match self.options.verify {
+                Verify::Always => verify(),
+                Verify::First | Verify::Never => self.verified.once(digest, verify),
+            };
+            return self.verified(digest, outcome);
         }
         // Damage is for somebody to find who may write that down.
         if record.size > HASHED_READY || verify().is_err() {
@@ -260,19 +272,45 @@ impl Core {
 
 impl Verified {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self { kept: Mutex::new(Vec::new()), under_way: Mutex::new(Vec::new()), done: Condvar::new() }
+    }
+
+    /// Hashes a content that was not found among those that were; who asks for it meanwhile waits for the outcome. One that was not good is
+    /// everybody's own to find: it may have been healed.
+    fn once(&self, digest: &Digest, verify: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut under_way = self.under_way.lock();
+        while under_way.contains(digest) {
+            self.done.wait(&mut under_way);
+        }
+        if self.remembers(digest) {
+            return Ok(());
+        }
+        under_way.push(*digest);
+        drop(under_way);
+        let turn = UnderWay(self, digest);
+        verify()?;
+        self.remember(digest);
+        drop(turn);
+        Ok(())
     }
 
     fn remembers(&self, digest: &Digest) -> bool {
-        self.0.lock().get(place(digest)).is_some_and(|kept| kept.as_ref() == Some(digest))
+        self.kept.lock().get(place(digest)).is_some_and(|kept| kept.as_ref() == Some(digest))
     }
 
     fn remember(&self, digest: &Digest) {
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         kept.resize(REMEMBERED, None);
         if let Some(slot) = kept.get_mut(place(digest)) {
             *slot = Some(*digest);
         }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.lock().retain(|digest| digest != self.1);
+        self.0.done.notify_all();
     }
 }
 
@@ -290,6 +328,11 @@ impl std::fmt::Debug for Verified {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -303,5 +346,33 @@ mod tests {
         }
         let kept = digests.iter().filter(|digest| verified.remembers(digest)).count();
         assert!(kept <= REMEMBERED && kept > REMEMBERED / 2, "{kept}");
+    }
+
+    #[test]
+    fn what_many_ask_for_at_once_is_hashed_once_unless_it_is_damaged() {
+        const ASKING: usize = 8;
+        let asked = |good: bool| {
+            let (verified, digest) = (Verified::new(), Digest::of(b"asked for"));
+            let hashed = AtomicUsize::new(0);
+            let barrier = Barrier::new(ASKING);
+            let answers: Vec<bool> = thread::scope(|scope| {
+                let ask = || {
+                    barrier.wait();
+                    let hash = || {
+                        hashed.fetch_add(1, Ordering::SeqCst);
+                        // Long enough for the others to come.
+                        thread::sleep(Duration::from_millis(10));
+                        if good { Ok(()) } else { Err(Error::corrupt("damaged".to_owned())) }
+                    };
+                    verified.once(&digest, hash).is_ok()
+                };
+                let threads: Vec<_> = (0..ASKING).map(|_| scope.spawn(ask)).collect();
+                threads.into_iter().map(|thread| thread.join().is_ok_and(|answer| answer)).collect()
+            });
+            assert!(verified.under_way.lock().is_empty());
+            assert!(answers.iter().all(|answer| *answer == good), "{answers:?}");
+            hashed.into_inner()
+        };
+        assert_eq!((asked(true), asked(false)), (1, ASKING));
     }
 }
