@@ -19,6 +19,7 @@ mod link;
 mod manifests;
 mod options;
 mod pages;
+mod parts;
 mod place;
 mod ranges;
 mod referrers;

@@ -11,15 +11,15 @@ use reqwest::blocking::Response;
 
 use super::address::{follow, with_parameter};
 use super::host::text;
+use super::parts::Parts;
 use super::ranges::{number, uploaded};
 use super::repository::{Inner, RemoteRepository, scope};
 use super::retry::{Attempts, is_passing};
 use super::session::{Request, Session, after};
-use crate::digest::{Algorithm, Digest, Digester};
+use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, RepositoryName};
 use crate::transfer::Incoming;
-use crate::transfer::store::from_io;
 
 const WHAT: &str = "cannot push the content";
 
@@ -170,65 +170,28 @@ impl Sending<'_> {
     fn run(&mut self, least: u64) -> Result<(), Broken> {
         let size = self.descriptor.size;
         let chunk = self.inner.session.host.options.chunk.max(least);
-        let mut digester = Digester::new(self.descriptor.digest.algorithm());
-        let mut reader = self.content.open(0)?;
-        if size <= chunk {
-            let bytes = self.part(&mut reader, size)?;
-            digester.update(&bytes);
-            self.check(digester)?;
+        let mut parts = Parts::new(self.content, self.descriptor, chunk);
+        if let Some(bytes) = parts.only()? {
+            parts.check()?;
             self.finish(bytes)?;
             return self.advance(size);
         }
         let mut attempts = Attempts::new(&self.inner.session.host.options);
-        let (mut at, mut hashed) = (0, 0);
+        let (mut at, mut furthest) = (0, 0);
         while at < size {
-            let bytes = self.part(&mut reader, chunk.min(size - at))?;
-            let end = at + bytes.len() as u64;
-            // What is sent again was hashed before.
-            let new = usize::try_from(hashed.max(at) - at).unwrap_or(usize::MAX);
-            digester.update(bytes.get(new..).unwrap_or_default());
-            let reached = self.send_part(bytes, at, &mut attempts)?;
-            if reached == end && end > hashed {
-                attempts.went_on();
-            }
-            hashed = hashed.max(end);
-            if reached != end {
-                drop(reader);
-                reader = self.content.open(reached)?;
-            }
-            at = reached;
-            self.advance(at)?;
+            at = parts.each(at, |bytes, at| {
+                let end = at + bytes.len() as u64;
+                let reached = self.send_part(bytes, at, &mut attempts)?;
+                if reached == end && end > furthest {
+                    furthest = end;
+                    attempts.went_on();
+                }
+                self.advance(reached)?;
+                Ok::<_, Broken>(reached)
+            })?;
         }
-        self.check(digester)?;
+        parts.check()?;
         self.finish(Bytes::new())
-    }
-
-    fn part(&self, reader: &mut dyn Read, size: u64) -> Result<Bytes> {
-        let digest = &self.descriptor.digest;
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        reader
-            .take(size)
-            .read_to_end(&mut bytes)
-            .map_err(|error| from_io("read the content", digest, error))?;
-        if bytes.len() as u64 == size {
-            return Ok(bytes.into());
-        }
-        let (size, found) = (self.descriptor.size, bytes.len());
-        Err(Error::new(
-            ErrorKind::Mismatch,
-            format!("content ends early, digest={digest}, size={size}, last_part={found}"),
-        ))
-    }
-
-    fn check(&self, digester: Digester) -> Result<()> {
-        let (expected, found) = (self.descriptor.digest, digester.finish());
-        if found == expected {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Mismatch,
-            format!("content is not what its digest says, digest={expected}, found={found}"),
-        ))
     }
 
     fn advance(&self, done: u64) -> Result<(), Broken> {
