@@ -60,7 +60,8 @@ impl<P: Policy> Exchange<'_, P> {
             let message = format!("repository name not known to registry, repository={}", self.name);
             return Err(Refusal::not_found(Code::NameUnknown, message));
         };
-        Ok(self.tags_page(items.into_iter().map(|entry| entry.tag).collect(), more, limit))
+        let tags = items.into_iter().map(|entry| entry.tag).collect();
+        Ok(tags_page(self.parts, self.name, tags, more, limit))
     }
 
     /// The page of tags that the request is for, of these, which are in byte order.
@@ -72,19 +73,26 @@ impl<P: Policy> Exchange<'_, P> {
             tags.filter(|tag| tag.as_str() > &*last).take(limit.saturating_add(1)).cloned().collect();
         let more = page.len() > limit && limit > 0;
         page.truncate(limit);
-        Ok(self.tags_page(page, more, limit))
+        Ok(tags_page(self.parts, self.name, page, more, limit))
     }
+}
 
-    fn tags_page(&self, tags: Vec<Tag>, more: bool, limit: usize) -> Response<Body> {
-        let last = tags.last().cloned().filter(|_| more);
-        let mut response = json("application/json", &Tags { name: self.name, tags });
-        if let Some(last) = last {
-            let path = format_args!("/v2/{}/tags/list", self.name);
-            let parameters = [("n", &*limit.to_string()), ("last", last.as_str())];
-            set_next(&mut response, self.parts, path, &parameters);
-        }
-        response
+/// A page of tags, and where the next one begins if there are more.
+pub(super) fn tags_page(
+    parts: &Parts,
+    name: &RepositoryName,
+    tags: Vec<Tag>,
+    more: bool,
+    limit: usize,
+) -> Response<Body> {
+    let last = tags.last().cloned().filter(|_| more);
+    let mut response = json("application/json", &Tags { name, tags });
+    if let Some(last) = last {
+        let path = format_args!("/v2/{name}/tags/list");
+        let parameters = [("n", &*limit.to_string()), ("last", last.as_str())];
+        set_next(&mut response, parts, path, &parameters);
     }
+    response
 }
 
 impl<P: Policy> Inner<P> {
@@ -122,6 +130,17 @@ impl<P: Policy> Inner<P> {
         Ok(response)
     }
 
+    /// The next repositories behind a name, whoever may see them.
+    async fn listed(&self, after: Option<RepositoryName>) -> Outcome<Page<RepositoryName>> {
+        #[cfg(feature = "archive")]
+        if let Some(shelf) = &self.shelf {
+            return Ok(shelf.list(after.as_ref(), GROUP));
+        }
+        let names = self.names.clone();
+        let page = self.readers.run(move || names.list(after.as_ref(), GROUP)).await?;
+        page.map_err(|error| Refusal::of(error, Code::NameUnknown, Code::NameInvalid))
+    }
+
     /// The repositories behind a name that the client may pull from, up to a number.
     async fn visible(
         &self,
@@ -134,9 +153,7 @@ impl<P: Policy> Inner<P> {
             return Ok((listed, End::Here));
         }
         loop {
-            let (names, from) = (self.names.clone(), after.take());
-            let page = self.readers.run(move || names.list(from.as_ref(), GROUP)).await?;
-            let page = page.map_err(|error| Refusal::of(error, Code::NameUnknown, Code::NameInvalid))?;
+            let page = self.listed(after.take()).await?;
             for name in page.items {
                 asked += 1;
                 match self.policy.decide(parts, &Action::new(Verb::Pull, Some(&name))).await {

@@ -6,6 +6,8 @@
 //! Needs the threads of a tokio runtime around it: what may wait for a disk is done on a bounded number of blocking ones.
 
 mod alias;
+#[cfg(feature = "archive")]
+mod archived;
 mod artifacts;
 mod body;
 mod conditional;

@@ -1,6 +1,7 @@
 //! Reading content and manifests.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -11,12 +12,12 @@ use super::conditional::{Conditions, Verdict, set_validators};
 use super::error::{Code, Outcome, Refusal};
 use super::policy::Policy;
 use super::ranges::Wanted;
-use super::registry::Exchange;
+use super::registry::{Exchange, Inner};
 use super::respond::{empty, set};
-use super::stream::Content;
+use super::stream::{Content, Readable};
 use crate::digest::Algorithm;
 use crate::oci::Reference;
-use crate::{BlobReader, Digest, Repository};
+use crate::{Digest, Repository};
 
 /// Content up to this size is one piece of an answer.
 const SMALL: u64 = 64 << 10;
@@ -25,20 +26,20 @@ const SMALL: u64 = 64 << 10;
 const ROUNDS: usize = 3;
 
 /// What a request found.
-struct Found {
-    digest: Digest,
+pub(super) struct Found {
+    pub(super) digest: Digest,
     /// Of the whole.
-    size: u64,
-    media_type: Option<String>,
-    verdict: Verdict,
-    payload: Payload,
+    pub(super) size: u64,
+    pub(super) media_type: Option<String>,
+    pub(super) verdict: Verdict,
+    pub(super) payload: Payload,
 }
 
 /// As much of a content as the request wants.
-enum Payload {
+pub(super) enum Payload {
     Nothing,
     Bytes(Bytes),
-    Reader(BlobReader, Range<u64>),
+    Reader(Arc<dyn Readable>, Range<u64>),
 }
 
 impl<P: Policy> Exchange<'_, P> {
@@ -66,7 +67,7 @@ impl<P: Policy> Exchange<'_, P> {
                 _ => Ok(None),
             })
             .await?;
-        let mut response = self.content(found.ok_or_else(|| unknown_blob(digest))?, true)?;
+        let mut response = self.inner.content(found.ok_or_else(|| unknown_blob(digest))?, true)?;
         response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         Ok(response)
     }
@@ -104,11 +105,13 @@ impl<P: Policy> Exchange<'_, P> {
                 Ok(None)
             })
             .await?;
-        self.content(found.ok_or_else(|| unknown_manifest(&parsed))?, immutable)
+        self.inner.content(found.ok_or_else(|| unknown_manifest(&parsed))?, immutable)
     }
+}
 
+impl<P> Inner<P> {
     /// The answer of what was found.
-    fn content(&self, found: Found, immutable: bool) -> Outcome {
+    pub(super) fn content(&self, found: Found, immutable: bool) -> Outcome {
         let Found { digest, size, media_type, verdict, payload } = found;
         let mut response = match &verdict {
             Verdict::Failed => {
@@ -139,7 +142,7 @@ impl<P: Policy> Exchange<'_, P> {
             Payload::Nothing => Body::default(),
             Payload::Bytes(bytes) => Body::from(bytes),
             Payload::Reader(reader, range) => {
-                Body::content(Content::new(self.inner.readers.clone(), reader, range))
+                Body::content(Content::new(self.readers.clone(), reader, range))
             }
         };
         Ok(response)
@@ -178,7 +181,7 @@ impl Payload {
     ) -> crate::Result<Option<Self>> {
         if range.end - range.start > SMALL {
             let reader = repository.reader(digest)?;
-            return Ok(reader.map(|reader| Self::Reader(reader, range)));
+            return Ok(reader.map(|reader| Self::Reader(Arc::new(reader), range)));
         }
         let bytes = if range == (0..size) {
             repository.get(digest)?.map(crate::Blob::into_bytes)

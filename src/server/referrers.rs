@@ -2,6 +2,7 @@
 
 use http::Response;
 use http::header::HeaderValue;
+use http::request::Parts;
 use serde::Serialize;
 
 use super::body::Body;
@@ -16,7 +17,7 @@ use crate::oci::Descriptor;
 use crate::{Digest, Order, PageToken, ReferrersPage};
 
 /// What an index of referrers may be long: clients read 4 MiB of it, of which some is not for descriptors.
-const MAX_BYTES: usize = (4 << 20) - (1 << 10);
+pub(super) const MAX_BYTES: usize = (4 << 20) - (1 << 10);
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -50,22 +51,9 @@ impl<P: Policy> Exchange<'_, P> {
         };
         let filter = listing.artifact_type.clone();
         let page = self.referrers_page(listing).await?;
-        let index = Index { schema_version: 2, media_type: INDEX, manifests: &page.descriptors };
-        let mut response = json(INDEX, &index);
-        set_filtered(&mut response, filter.as_ref());
-        if let Some(next) = page.next {
-            let next = next.to_string();
-            let mut parameters = Vec::with_capacity(2);
-            parameters.extend(filter.as_deref().map(|wanted| ("artifactType", wanted)));
-            parameters.push((TOKEN, &*next));
-            set_next(
-                &mut response,
-                self.parts,
-                format_args!("/v2/{}/referrers/{digest}", self.name),
-                &parameters,
-            );
-        }
-        Ok(response)
+        let path = format!("/v2/{}/referrers/{digest}", self.name);
+        let next = page.next.map(|next| next.to_string());
+        Ok(index(self.parts, &path, &page.descriptors, filter.as_deref(), next.as_deref()))
     }
 
     /// The page of a listing that the request is for.
@@ -99,6 +87,26 @@ impl<P: Policy> Exchange<'_, P> {
     }
 }
 
+/// A page of referrers as an index, and where the next one begins.
+pub(super) fn index(
+    parts: &Parts,
+    path: &str,
+    descriptors: &[Descriptor],
+    filter: Option<&str>,
+    next: Option<&str>,
+) -> Response<Body> {
+    let index = Index { schema_version: 2, media_type: INDEX, manifests: descriptors };
+    let mut response = json(INDEX, &index);
+    set_filtered(&mut response, filter);
+    if let Some(next) = next {
+        let mut parameters = Vec::with_capacity(2);
+        parameters.extend(filter.map(|wanted| ("artifactType", wanted)));
+        parameters.push((TOKEN, next));
+        set_next(&mut response, parts, path, &parameters);
+    }
+    response
+}
+
 /// The parameter that says where a page begins.
 pub(super) const TOKEN: &str = "nextToken";
 
@@ -108,7 +116,7 @@ pub(super) fn subject(digest: &str) -> Outcome<Option<Digest>> {
 }
 
 /// Says that there was a filter, if there was.
-pub(super) fn set_filtered(response: &mut Response<Body>, filter: Option<&String>) {
+pub(super) fn set_filtered(response: &mut Response<Body>, filter: Option<&str>) {
     if filter.is_some() {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }

@@ -13,6 +13,8 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
+#[cfg(feature = "archive")]
+use super::archived::Shelf;
 use super::body::Body;
 use super::error::{Code, Outcome, Refusal};
 use super::incoming::Incoming;
@@ -24,6 +26,8 @@ use super::query::{Query, decode, encode};
 use super::respond::{API_VERSION, NAMESPACE, finish, json, set};
 use super::route::Route;
 use crate::oci::RepositoryName;
+#[cfg(feature = "archive")]
+use crate::transfer::archive::Archive;
 use crate::{Digest, ErrorKind, Repository, Store};
 
 /// Bounds of a registry, beside those of its stores.
@@ -96,6 +100,9 @@ pub struct Registry<P = Open> {
 
 pub(super) struct Inner<P> {
     pub(super) names: Names,
+    /// Archives instead of layouts.
+    #[cfg(feature = "archive")]
+    pub(super) shelf: Option<Shelf>,
     pub(super) positions: Positions,
     pub(super) policy: P,
     pub(super) limits: Limits,
@@ -133,18 +140,26 @@ impl<P: Policy> Registry<P> {
 
     /// The same with settings of its own.
     pub fn with_settings(layouts: impl IntoIterator<Item = Layout>, policy: P, settings: Settings) -> Self {
-        let Settings { limits, read_only, sparse } = settings;
-        let inner = Inner {
-            names: Names::new(layouts.into_iter().collect()),
-            positions: Positions::new(),
-            policy,
-            limits,
-            read_only,
-            sparse,
-            readers: Pool::new(limits.readers, limits.waiting),
-            writers: Pool::new(limits.writers, limits.waiting),
-        };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner::new(layouts.into_iter().collect(), policy, settings)) }
+    }
+
+    /// A registry of archives, read where they lie, each with the name that its unnamed repository goes by. It is read-only, and what is said of names
+    /// of layouts holds for those of archives. Every manifest is read once at the beginning.
+    ///
+    /// Memory grows with the number of files and with the manifests, never with other content.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for an archive that is compressed; `Corrupt`, `Mismatch`, `Io`.
+    #[cfg(feature = "archive")]
+    pub fn of_archives(
+        archives: impl IntoIterator<Item = (Archive, RepositoryName)>,
+        policy: P,
+        settings: Settings,
+    ) -> crate::Result<Self> {
+        let mut inner = Inner::new(Vec::new(), policy, settings.read_only(true));
+        inner.shelf = Some(Shelf::new(archives.into_iter().collect())?);
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Names that stand for more than one thing, up to 1,000, with what is served of it: the repository of that very name in
@@ -203,6 +218,24 @@ where
     }
 }
 
+impl<P> Inner<P> {
+    fn new(layouts: Vec<Layout>, policy: P, settings: Settings) -> Self {
+        let Settings { limits, read_only, sparse } = settings;
+        Self {
+            names: Names::new(layouts),
+            #[cfg(feature = "archive")]
+            shelf: None,
+            positions: Positions::new(),
+            policy,
+            limits,
+            read_only,
+            sparse,
+            readers: Pool::new(limits.readers, limits.waiting),
+            writers: Pool::new(limits.writers, limits.waiting),
+        }
+    }
+}
+
 impl<P: Policy> Inner<P> {
     /// Whoever the policy knew the request to be from is `principal` then, also if it is refused later.
     async fn answer(&self, parts: &Parts, body: Incoming, principal: &mut Option<String>) -> Outcome {
@@ -228,6 +261,10 @@ impl<P: Policy> Inner<P> {
         principal.clone_from(&grant.principal);
         if self.read_only && matches!(verb, Verb::Push | Verb::Delete) {
             return Err(not_allowed(&route, "the registry is read-only"));
+        }
+        #[cfg(feature = "archive")]
+        if let Some(shelf) = &self.shelf {
+            return self.answer_shelved(shelf, parts, &name, route).await;
         }
         let namespace = Query::of(&parts.uri).first("ns");
         let Place { repository, alias } = self.place(&name, namespace.as_deref()).await?;

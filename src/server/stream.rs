@@ -13,13 +13,32 @@ use crate::BlobReader;
 /// Bytes of one piece. A connection has at most two of them: one that is being sent, and the next.
 const PIECE: u64 = 256 << 10;
 
+/// What content is read from, at any place of it.
+pub(super) trait Readable: Send + Sync {
+    /// A part that is in memory; None where it has to be read.
+    fn ready(&self, range: Range<u64>) -> crate::Result<Option<Bytes>>;
+
+    /// Reads a part, and may wait for a disk.
+    fn range(&self, range: Range<u64>) -> crate::Result<Bytes>;
+}
+
+impl Readable for BlobReader {
+    fn ready(&self, range: Range<u64>) -> crate::Result<Option<Bytes>> {
+        self.ready(range)
+    }
+
+    fn range(&self, range: Range<u64>) -> crate::Result<Bytes> {
+        self.range(range)
+    }
+}
+
 /// A part of one content.
 ///
 /// What is in memory is lent to whoever sends it. The rest is read by the pool, and while a piece that was read is sent the
 /// next one is read, but no more: a slow client holds no thread and no further memory.
 pub(super) struct Content {
     pool: Pool,
-    reader: Arc<BlobReader>,
+    reader: Arc<dyn Readable>,
     /// What is still to be given; it begins with the next piece.
     left: Range<u64>,
     next: Next,
@@ -43,8 +62,8 @@ impl std::fmt::Debug for Content {
 
 impl Content {
     /// The range must lie within the content.
-    pub(super) fn new(pool: Pool, reader: BlobReader, range: Range<u64>) -> Self {
-        Self { pool, reader: Arc::new(reader), left: range, next: Next::Unknown }
+    pub(super) fn new(pool: Pool, reader: Arc<dyn Readable>, range: Range<u64>) -> Self {
+        Self { pool, reader, left: range, next: Next::Unknown }
     }
 
     /// How many bytes are still to come.

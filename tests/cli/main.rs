@@ -24,6 +24,7 @@ mod quirks_names;
 mod references;
 mod remote;
 mod serve;
+mod serve_archives;
 mod serve_limits;
 mod serve_names;
 mod serve_policy;

@@ -33,9 +33,15 @@ pub(crate) fn parse(text: &str) -> Option<Result<Target, Failure>> {
 
 /// Opens the archive of a reference.
 pub(crate) fn open(target: &Target) -> Result<Archive, Failure> {
-    let shown = target.path().to_string_lossy().into_owned();
-    let files: Vec<&str> = if Path::new(&shown).exists() { vec![&shown] } else { shown.split(',').collect() };
+    let files = files(target);
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
     open_files(&files, false)
+}
+
+/// The files of a reference: one, or those between commas.
+pub(crate) fn files(target: &Target) -> Vec<String> {
+    let shown = target.path().to_string_lossy().into_owned();
+    if Path::new(&shown).exists() { vec![shown] } else { shown.split(',').map(str::to_owned).collect() }
 }
 
 /// Opens an archive, or the volumes of one set.

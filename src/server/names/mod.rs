@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 pub use self::clash::Clash;
-use self::table::{Alias, Table, Target, canonical_host};
-pub(super) use self::table::{Entries, holders};
+pub(super) use self::table::{Alias, Entries, Table, Target, canonical_host, holders};
 use crate::oci::RepositoryName;
 use crate::{Page, Repository, Result, Store};
 

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::oci::{ManifestKind, RepositoryName, Tag};
+#[cfg(feature = "archive")]
+use crate::oci::{LayoutName, names::other_names};
+use crate::oci::{ManifestKind, RepositoryName, Successor, Tag};
+#[cfg(feature = "archive")]
+use crate::transfer::archive::Archive;
 use crate::{Digest, Error, Repository, Result, Store};
 
 /// Repositories that are listed together.
@@ -24,20 +28,20 @@ const LIBRARY: &str = "library";
 
 /// What full references stand for, by their paths; several in the order in which they are taken.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(in crate::server) struct Table {
     paths: BTreeMap<String, Vec<Alias>>,
 }
 
 /// A full reference without its tag or digest.
 #[derive(Clone, Debug)]
-pub(super) struct Alias {
-    pub(super) layout: usize,
-    pub(super) host: String,
-    pub(super) target: Target,
+pub(in crate::server) struct Alias {
+    pub(in crate::server) layout: usize,
+    pub(in crate::server) host: String,
+    pub(in crate::server) target: Target,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(in crate::server) enum Target {
     Repository(RepositoryName),
     Entries(Arc<Entries>),
 }
@@ -52,7 +56,7 @@ pub(in crate::server) struct Entries {
 }
 
 /// The host under one name, where it has several.
-pub(super) fn canonical_host(host: &str) -> &str {
+pub(in crate::server) fn canonical_host(host: &str) -> &str {
     if HUBS.contains(&host) { HUB } else { host }
 }
 
@@ -60,39 +64,73 @@ impl Table {
     pub(super) fn of(stores: &[Store]) -> Result<Self> {
         let mut table = Self::default();
         for (layout, store) in stores.iter().enumerate() {
-            let mut found: BTreeMap<(String, String), Target> = BTreeMap::new();
+            let mut repositories = Vec::new();
             let mut after: Option<RepositoryName> = None;
             loop {
                 let page = store.repositories(after.as_ref(), PAGE)?;
-                for name in &page.items {
-                    if let Some((host, path)) = split_host(name.as_str()) {
-                        found.insert((host.into(), path.into()), Target::Repository(name.clone()));
-                    }
-                }
+                repositories
+                    .extend(page.items.iter().filter(|name| split_host(name.as_str()).is_some()).cloned());
                 if !page.more {
                     break;
                 }
                 after = page.items.last().cloned();
             }
-            let mut entries: BTreeMap<(String, String), Entries> = BTreeMap::new();
             let unscoped = store.unscoped();
-            for (name, descriptor) in unscoped.foreign_names()?.into_iter().chain(unscoped.annotated_names()?)
-            {
-                let Some((host, path, tag)) = split(&name) else { continue };
-                let entries = entries.entry((host.into(), path.into())).or_default();
-                match tag {
-                    Some(tag) => drop(entries.tags.insert(tag, descriptor.digest)),
-                    None => drop(entries.digests.insert(descriptor.digest)),
-                }
-            }
-            for (key, entries) in entries {
-                found.entry(key).or_insert_with(|| Target::Entries(Arc::new(entries)));
-            }
-            for ((host, path), target) in found {
-                table.add(layout, host, path, target);
-            }
+            let names = unscoped.foreign_names()?.into_iter().chain(unscoped.annotated_names()?);
+            let names = names.map(|(name, descriptor)| (name, descriptor.digest));
+            table.collect(layout, repositories, names);
         }
         Ok(table)
+    }
+
+    /// The same of archives.
+    #[cfg(feature = "archive")]
+    pub(in crate::server) fn of_archives(archives: &[Archive]) -> Self {
+        let mut table = Self::default();
+        for (layout, archive) in archives.iter().enumerate() {
+            let names = archive.names().iter().filter_map(|found| {
+                let digest = found.descriptor.digest;
+                match LayoutName::parse(&found.name) {
+                    LayoutName::Foreign(_) if !found.name.is_empty() => Some((found.name.clone(), digest)),
+                    _ => {
+                        let mut others = other_names(&found.name, &found.descriptor.annotations);
+                        others.next().map(|name| (name.to_owned(), digest))
+                    }
+                }
+            });
+            table.collect(layout, archive.repositories(), names);
+        }
+        table
+    }
+
+    /// Takes what has a host in its name: repositories, and names of other tools, of which the repository of the same name comes first.
+    fn collect(
+        &mut self,
+        layout: usize,
+        repositories: Vec<RepositoryName>,
+        names: impl Iterator<Item = (String, Digest)>,
+    ) {
+        let mut found: BTreeMap<(String, String), Target> = BTreeMap::new();
+        for name in repositories {
+            if let Some((host, path)) = split_host(name.as_str()) {
+                found.insert((host.into(), path.into()), Target::Repository(name.clone()));
+            }
+        }
+        let mut entries: BTreeMap<(String, String), Entries> = BTreeMap::new();
+        for (name, digest) in names {
+            let Some((host, path, tag)) = split(&name) else { continue };
+            let entries = entries.entry((host.into(), path.into())).or_default();
+            match tag {
+                Some(tag) => drop(entries.tags.insert(tag, digest)),
+                None => drop(entries.digests.insert(digest)),
+            }
+        }
+        for (key, entries) in entries {
+            found.entry(key).or_insert_with(|| Target::Entries(Arc::new(entries)));
+        }
+        for ((host, path), target) in found {
+            self.add(layout, host, path, target);
+        }
     }
 
     fn add(&mut self, layout: usize, host: String, path: String, target: Target) {
@@ -107,7 +145,7 @@ impl Table {
         self.paths.contains_key(path)
     }
 
-    pub(super) fn of_path(&self, path: &str) -> &[Alias] {
+    pub(in crate::server) fn of_path(&self, path: &str) -> &[Alias] {
         self.paths.get(path).map_or(&[], Vec::as_slice)
     }
 
@@ -116,7 +154,7 @@ impl Table {
     }
 
     /// The paths of entries behind another one, in byte order.
-    pub(super) fn entries_behind(&self, after: &str) -> impl Iterator<Item = RepositoryName> {
+    pub(in crate::server) fn entries_behind(&self, after: &str) -> impl Iterator<Item = RepositoryName> {
         let behind = self.paths.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let served = behind
             .filter(|(_, aliases)| matches!(aliases.first(), Some(Alias { target: Target::Entries(_), .. })));
@@ -128,34 +166,46 @@ impl Entries {
     /// Whether a content is what these entries name, or belongs to that. What is attached to it belongs to it only if an entry
     /// names it too.
     pub(in crate::server) fn reach(&self, store: &Store, digest: &Digest) -> Result<bool> {
+        self.reach_by(digest, |digest| successors(store, digest))
+    }
+
+    /// The same, where `successors` says what a manifest refers to.
+    pub(in crate::server) fn reach_by(
+        &self,
+        digest: &Digest,
+        successors: impl Fn(&Digest) -> Result<Option<Vec<Successor>>>,
+    ) -> Result<bool> {
         if self.roots().any(|root| root == digest) {
             return Ok(true);
         }
-        Ok(self.reached(store)?.contains(digest))
+        Ok(self.reached_by(successors)?.contains(digest))
     }
 
     /// Everything that is named or belongs to that.
     pub(in crate::server) fn reached(&self, store: &Store) -> Result<Arc<HashSet<Digest>>> {
+        self.reached_by(|digest| successors(store, digest))
+    }
+
+    fn reached_by(
+        &self,
+        successors: impl Fn(&Digest) -> Result<Option<Vec<Successor>>>,
+    ) -> Result<Arc<HashSet<Digest>>> {
         if let Some(reached) = &*self.reached.lock() {
             return Ok(Arc::clone(reached));
         }
         let mut reached: HashSet<Digest> = self.roots().copied().collect();
         let mut waiting: Vec<Digest> = reached.iter().copied().collect();
         while let Some(digest) = waiting.pop() {
-            for holder in holders(store, &digest)? {
-                let Some(successors) = holder.successors(&digest)? else { continue };
-                for successor in successors {
-                    let descriptor = successor.descriptor;
-                    // A subject is not part of what refers to it.
-                    let belongs = successor.role != crate::oci::Role::Subject;
-                    if belongs
-                        && reached.insert(descriptor.digest)
-                        && ManifestKind::of(&descriptor.media_type).is_some()
-                    {
-                        waiting.push(descriptor.digest);
-                    }
+            for successor in successors(&digest)?.into_iter().flatten() {
+                let descriptor = successor.descriptor;
+                // A subject is not part of what refers to it.
+                let belongs = successor.role != crate::oci::Role::Subject;
+                if belongs
+                    && reached.insert(descriptor.digest)
+                    && ManifestKind::of(&descriptor.media_type).is_some()
+                {
+                    waiting.push(descriptor.digest);
                 }
-                break;
             }
         }
         let reached = Arc::new(reached);
@@ -168,6 +218,16 @@ impl Entries {
     fn roots(&self) -> impl Iterator<Item = &Digest> {
         self.tags.values().chain(&self.digests)
     }
+}
+
+/// What a manifest refers to, in the first repository that holds it as one.
+fn successors(store: &Store, digest: &Digest) -> Result<Option<Vec<Successor>>> {
+    for holder in holders(store, digest)? {
+        if let Some(successors) = holder.successors(digest)? {
+            return Ok(Some(successors));
+        }
+    }
+    Ok(None)
 }
 
 /// The repositories that hold a content.

@@ -101,6 +101,17 @@ impl<R: Read> Forward for Stream<R> {
     }
 }
 
+impl Compression {
+    /// How a file is compressed, by its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Unsupported` for a compression that is not read, naming it; `Io`.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+        Input::open(path.as_ref()).map(|input| input.compression())
+    }
+}
+
 type Decoded = Stream<Box<dyn Read + Send>>;
 
 /// One file of an archive.

@@ -361,6 +361,19 @@ impl ArchiveRepository {
         &self.name
     }
 
+    /// Whether the archive has anything of it.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.archive.catalog().repositories.contains_key(&self.name)
+    }
+
+    /// The media type of a manifest that it holds, by which it is one.
+    #[must_use]
+    pub fn media_type(&self, manifest: &Digest) -> Option<&str> {
+        let found = self.archive.catalog().repositories.get(&self.name)?;
+        found.manifests.get(manifest).map(String::as_str)
+    }
+
     /// Its manifests, tagged or not, in order of digests.
     ///
     /// # Errors

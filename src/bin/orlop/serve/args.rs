@@ -39,15 +39,15 @@ pub(crate) struct Args {
 
 pub(crate) fn command() -> Command {
     let layouts = Arg::new("target")
-        .value_name("oci:DIR")
-        .help("The layouts; new repositories go to the first that can be written")
+        .value_name("oci:DIR|tar:FILE")
+        .help("The layouts, of which new repositories go to the first that can be written; or archives, with commas between volumes of a set")
         .required(true)
         .action(ArgAction::Append);
     let verb = verb(
         "serve",
-        "Serve layouts as an OCI registry",
+        "Serve layouts or archives as an OCI registry",
         "Named repositories have their names, the unnamed one that of the directory. A directory that is not there is made a store; \
-         one on a read-only medium is served as it is. What other programs change in index.json is served within a second. SIGTERM and \
+         one on a read-only medium is served as it is. An archive is read where it lies, and only read. What other programs change in index.json is served within a second. SIGTERM and \
          SIGINT end it once what is under way is finished, with exit code 0 if nothing was cut off; SIGHUP reads passwords, rights and \
          certificate again and opens the access log anew.",
         "orlop serve oci:app --listen 127.0.0.1:5000",
@@ -217,6 +217,14 @@ impl Args {
                 self.targets.len()
             )));
         }
+        let archives = self.targets.iter().filter(|target| crate::tar_ref::parse(target).is_some()).count();
+        if archives > 0 && archives < self.targets.len() {
+            return Err(Failure::usage(format!(
+                "layouts and archives are served apart, layouts={}, archives={archives}",
+                self.targets.len() - archives
+            ))
+            .with_hint("start one server for each, or take the archives in with `orlop import`"));
+        }
         for (name, time) in
             [("header", self.header_timeout), ("idle", self.idle_timeout), ("request", self.request_timeout)]
         {
@@ -231,7 +239,7 @@ impl Args {
             )));
         }
         let beyond = self.listen.iter().find(|address| !address.ip().is_loopback());
-        let reads_only = self.opening.read_only && self.policy.anonymous_pull;
+        let reads_only = (self.opening.read_only || archives > 0) && self.policy.anonymous_pull;
         if let Some(address) = beyond
             && self.policy.htpasswd.is_none()
             && !reads_only

@@ -1,5 +1,6 @@
 //! `orlop serve`
 
+mod archives;
 mod args;
 mod follow;
 mod front;
@@ -19,7 +20,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orlop::oci::RepositoryName;
 use orlop::server::{Limits, Registry, Settings};
+use orlop::transfer::archive::Archive;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -64,9 +67,13 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         let (log, writer) = Log::start(args.log.as_deref(), output.is_json())?;
         (log, Some(writer))
     };
-    let mut layouts: Vec<Opened> = Vec::with_capacity(args.targets.len());
+    let (mut layouts, mut archives): (Vec<Opened>, Vec<_>) = (Vec::new(), Vec::new());
     for (index, target) in args.targets.iter().enumerate() {
-        layouts.push(args.opening.open(target, args.names.get(index), output)?);
+        let name = args.names.get(index);
+        match archives::open(target, name, output)? {
+            Some(archive) => archives.push(archive),
+            None => layouts.push(args.opening.open(target, name, output)?),
+        }
     }
     let limits = Limits::default();
     let threads = limits.readers.saturating_add(limits.writers).saturating_add(SPARE_THREADS);
@@ -76,7 +83,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::Other, format!("cannot start threads: {error}")))?;
     let reloaded = Reloaded { came: hangup, guard, certificate, log, output: *output };
-    let served = runtime.block_on(serve(args, limits, &layouts, meters, reloaded));
+    let served = runtime.block_on(serve(args, limits, (&layouts, archives), meters, reloaded));
     runtime.shutdown_timeout(LAST);
     if let Some(writer) = writer {
         writer.finish();
@@ -96,16 +103,21 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
 async fn serve(
     args: Args,
     limits: Limits,
-    layouts: &[Opened],
+    (layouts, archives): (&[Opened], Vec<(Archive, RepositoryName)>),
     meters: Option<Meters>,
     reloaded: Reloaded,
 ) -> Result<usize, Failure> {
     let read_only = layouts.iter().all(|opened| opened.layout.store().is_read_only());
     let expected = layouts.iter().map(|opened| (opened.layout.clone(), opened.layout.store().is_read_only()));
-    let health = Health::new(expected.collect());
+    let health =
+        Health::new(expected.collect(), archives.iter().map(|(archive, _)| archive.clone()).collect());
     let settings = Settings::new().limits(limits).read_only(read_only).sparse(args.sparse);
-    let served = layouts.iter().map(|opened| opened.layout.clone());
-    let registry = Registry::with_settings(served, reloaded.guard.clone(), settings);
+    let guard = reloaded.guard.clone();
+    let registry = if archives.is_empty() {
+        Registry::with_settings(layouts.iter().map(|opened| opened.layout.clone()), guard, settings)
+    } else {
+        Registry::of_archives(archives, guard, settings)?
+    };
     for clash in registry.clashes()? {
         reloaded.output.note(clash);
     }

@@ -105,7 +105,8 @@ fn name_of(path: &Path) -> Result<RepositoryName, Failure> {
     })
 }
 
-fn fitted(name: &str) -> Option<RepositoryName> {
+/// A text as the name of a repository, if there is enough in it for one.
+pub(super) fn fitted(name: &str) -> Option<RepositoryName> {
     if let Ok(name) = name.parse() {
         return Some(name);
     }
