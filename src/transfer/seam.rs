@@ -97,6 +97,16 @@ pub trait Source: Send + Sync {
     /// As the place; errors in between come from the reader.
     fn content(&self, descriptor: &Descriptor, offset: u64) -> Result<Option<Box<dyn Read + Send + '_>>>;
 
+    /// How large content is that the place has, without its bytes where the place can tell. A place that was given no other way begins to read it, and
+    /// takes the size that the descriptor says.
+    ///
+    /// # Errors
+    ///
+    /// As the place.
+    fn size(&self, descriptor: &Descriptor) -> Result<Option<u64>> {
+        Ok(self.content(descriptor, 0)?.map(|_| descriptor.size))
+    }
+
     /// Everything that refers to a manifest.
     ///
     /// # Errors

@@ -53,6 +53,10 @@ impl Source for Repository {
         Ok(Some(Box::new(reader)))
     }
 
+    fn size(&self, descriptor: &Descriptor) -> Result<Option<u64>> {
+        Ok(self.stat(&descriptor.digest)?.map(|stat| stat.size))
+    }
+
     fn referrers(&self, subject: &Digest) -> Result<FoundReferrers> {
         Ok(FoundReferrers::new(Self::referrers(self, subject).all()?, FoundBy::Layout, 1))
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
+use crate::serve_support::Server;
 use crate::support::*;
 
 /// A store `a` with an artifact of a large file, an SBOM attached to it, and another artifact; the digest of the first.
@@ -176,4 +177,71 @@ fn damage_is_repaired_from_an_archive() {
     let output = place.run(&["repair", "oci:a", "--from", "tar:other.tar"]);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("reference=tar:other.tar"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn straight_from_a_registry() {
+    let place = Place::with_files();
+    let large: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    place.write("large.bin", &large);
+    place.push(&["oci:a:lib/app:v1", "large.bin", "a.txt"]);
+    place.ok(&["attach", "-q", "oci:a:lib/app:v1", "--artifact-type", "application/spdx+json", "a.txt"]);
+    place.push(&["oci:a:lib/app:v2", "sub/b.txt"]);
+    place.push(&["oci:a:lib/other:v1", "sub/b.txt"]);
+    let server = Server::start(&place, &["oci:a", "--read-only"]);
+    let from = |reference: &str| format!("{}/{reference}", server.address);
+    let read = |file: &str| fs::read(place.path(file)).unwrap();
+    // Wherever the same artifacts are, under the same names, they give the same bytes.
+    for (number, options) in
+        [&[][..], &["--no-referrers"], &["--docker", "--compress", "zstd"]].iter().enumerate()
+    {
+        let [ours, theirs, again] = ["ours", "theirs", "again"].map(|name| format!("{name}{number}.tar"));
+        place.ok(&[&["export", "oci:a:lib/app:v1", "oci:a:lib/other:v1", "-o", &ours], *options].concat());
+        place
+            .ok(&[&["export", &from("lib/app:v1"), &from("lib/other:v1"), "-o", &theirs], *options].concat());
+        assert!(read(&ours) == read(&theirs), "{options:?}");
+        if number == 0 {
+            place.ok(&["export", &format!("tar:{ours}"), "-o", &again]);
+            assert!(read(&ours) == read(&again), "from the archive itself");
+        }
+    }
+    // Without a tag it is all tags, with what is attached.
+    place.ok(&["export", &from("lib/app"), "-o", "all.tar", "--volume-size", "2.2MB"]);
+    place.ok(&["import", "all.001.tar", "all.002.tar", "oci:b"]);
+    for tag in ["v1", "v2"] {
+        let [there, here] =
+            ["a", "b"].map(|layout| place.ok(&["resolve", &format!("oci:{layout}:lib/app:{tag}")]));
+        assert_eq!(there, here);
+    }
+    assert_eq!(
+        place.ok(&["discover", "-q", "oci:b:lib/app:v1"]),
+        place.ok(&["discover", "-q", "oci:a:lib/app:v1"])
+    );
+    place.ok(&["verify", "oci:b", "--read-data"]);
+    place.ok(&["inventory", "oci:b", "-o", "have.inv"]);
+    place.ok(&["export", &from("lib/app:v1"), "-o", "delta.tar", "--have", "have.inv"]);
+    assert!(read("delta.tar").len() < 50_000);
+    place.fails(3, &["export", &from("lib/app:none"), "-o", "x.tar"]);
+    let error = place.fails(2, &["export", &from("lib/app:v1"), "oci:a", "-o", "x.tar"]);
+    assert!(error.contains("only one layout or registry"), "{error}");
+    server.stop();
+    // What the registry lacks is told before there is a file, and what it has wrong leaves none.
+    let mut layout = Layout::new(place.path("plain"));
+    layout.artifact("lib/app:v1", &[(None, &large)]);
+    let digest = orlop::Digest::of(&large);
+    let blob = place.path(&format!("plain/blobs/sha256/{}", digest.encoded()));
+    fs::remove_file(&blob).unwrap();
+    let server = Server::start(&place, &["oci:plain", "--read-only"]);
+    let error = place.fails(4, &["export", &format!("{}/lib/app:v1", server.address), "-o", "x.tar"]);
+    assert!(error.contains("is missing") && error.contains(&digest.to_string()), "{error}");
+    server.stop();
+    let mut bytes = read("again0.tar");
+    let at = bytes.windows(64).position(|window| *window == large[..64]).unwrap();
+    bytes[at] ^= 1;
+    place.write("wrong.tar", bytes);
+    let server = Server::start(&place, &["tar:wrong.tar"]);
+    let error = place.fails(5, &["export", &format!("{}/lib/app:v1", server.address), "-o", "x.tar"]);
+    assert!(error.contains("not what its digest says") && error.contains(&digest.to_string()), "{error}");
+    assert!(!place.path("x.tar").exists());
+    server.stop();
 }

@@ -49,6 +49,14 @@ impl Named {
         }
     }
 
+    /// The layout, if it is one.
+    pub(crate) fn layout(&self) -> Option<&Target> {
+        match self {
+            Self::Layout(target) => Some(target),
+            Self::Archive(_) | Self::Registry(_) => None,
+        }
+    }
+
     /// As an argument.
     pub(crate) fn shown(&self) -> String {
         match self {

@@ -1,23 +1,32 @@
 //! `orlop export`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
-use orlop::oci::{LayoutName, Tag};
+use orlop::oci::{LayoutName, RepositoryName, Tag};
+use orlop::transfer::Source;
 use orlop::transfer::archive::{Compression, Exporter, Inventory, Plan};
 use orlop::{Digest, ErrorKind, Store};
 use serde::Serialize;
 
 use crate::args::{bytes, flag, option, rest, value, values, verb};
 use crate::artifact::source_date;
+use crate::endpoint::{Named, Origin, Selected, Selection};
 use crate::error::{Exit, Failure};
+use crate::from_file::Tags;
 use crate::interrupt;
 use crate::out_file::{OutFile, refuse_existing};
 use crate::output::{self, Output, plain};
 use crate::progress::Progress;
 use crate::reference::{Selector, Target};
+use crate::remote::RemoteArgs;
+use crate::remote_ref;
 use crate::session;
 use crate::tar_ref;
+
+/// Tags of a registry that are looked up side by side.
+const JOBS: usize = 4;
 
 /// The arguments.
 #[derive(Debug)]
@@ -31,19 +40,23 @@ pub(crate) struct Args {
     referrers: bool,
     compression: Compression,
     dry_run: bool,
+    remote: RemoteArgs,
 }
 
 pub(crate) fn command() -> Command {
     verb(
         "export",
-        "Write artifacts of a layout into an archive, or into volumes of a size",
-        "An archive is an OCI layout in a tar file, streamed straight from the layout, with everything that is attached to what was named. \
+        "Write artifacts of a layout or a registry into an archive, or into volumes of a size",
+        "An archive is an OCI layout in a tar file, streamed straight from where the artifacts are, with everything that is attached to what was named. \
          The same content gives the same bytes; the times in it are that of SOURCE_DATE_EPOCH, else zero. With --have it carries only what the \
          receiver lacks; manifests always go along, so that the receiver can prove that nothing is missing. Each volume is a layout of its own; \
          they are written to FILE with a number in its name.",
         "orlop export oci:mirror -o out.tar --have low-side.inv --volume-size 4.7GB",
     )
-    .arg(rest("targets", "oci:DIR[:REF]", "What to write; without REF everything").required(true))
+    .arg(
+        rest("targets", "oci:DIR[:REF]|REGISTRY/REPOSITORY[:TAG|@DIGEST]", "What to write; without REF everything, without TAG all tags; tar:FILE[:REF] too")
+            .required(true),
+    )
     .arg(option("output", "FILE", "Where to write; - is standard output").short('o').required(true))
     .arg(flag("overwrite", "Replace FILE if it is there"))
     .arg(option("have", "FILE", "Leave out what this inventory, receipt or archive lists; can be repeated").action(clap::ArgAction::Append))
@@ -52,6 +65,7 @@ pub(crate) fn command() -> Command {
     .arg(flag("no-referrers", "Leave what is attached behind"))
     .arg(tar_ref::compress_option().conflicts_with("volume-size"))
     .arg(flag("dry-run", "Say what would be written, and write nothing"))
+    .args(RemoteArgs::declare())
 }
 
 /// A size as people write it on media, which may have a fraction.
@@ -78,6 +92,7 @@ impl Args {
             referrers: !matches.get_flag("no-referrers"),
             compression: value(matches, "compress").unwrap_or_default(),
             dry_run: matches.get_flag("dry-run"),
+            remote: RemoteArgs::of(matches),
         }
     }
 }
@@ -96,13 +111,13 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let targets: Vec<Target> = args.targets.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let Some(first) = targets.first() else { return Err(Failure::usage("nothing to export was named")) };
-    if let Some(other) = targets.iter().find(|other| other.path() != first.path()) {
+    let named: Vec<Named> = args.targets.iter().map(|text| Named::source(text)).collect::<Result<_, _>>()?;
+    let Some(first) = named.first() else { return Err(Failure::usage("nothing to export was named")) };
+    if let Some(other) = named.iter().find(|other| other.place() != first.place()) {
         return Err(Failure::usage(format!(
-            "only one layout is exported at a time, one={}, other={}",
-            first.layout(),
-            other.layout()
+            "only one layout or registry is exported at a time, one={}, other={}",
+            first.place(),
+            other.place()
         ))
         .with_hint("copy them into one layout with `orlop cp` first"));
     }
@@ -113,9 +128,23 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         );
     }
     let have = have(&args.have, output)?;
-    let store = session::read(first, output)?;
-    let mut exporter = Exporter::new(&store)
-        .have(&have)
+    let Named::Layout(target) = first else {
+        if matches!(first, Named::Archive(_)) {
+            args.remote.check_unused(&first.shown())?;
+        }
+        let origin = Origin::open(first, &remote_ref::client(&args.remote)?, output)?;
+        let chosen = Chosen::of(&origin, &named)?;
+        return export(chosen.add(chosen.exporter()), &have, args, output);
+    };
+    args.remote.check_unused(&target.shown())?;
+    let store = session::read(target, output)?;
+    let targets: Vec<&Target> = named.iter().filter_map(Named::layout).collect();
+    export(add(Exporter::new(&store), &targets, &store)?, &have, args, output)
+}
+
+fn export(exporter: Exporter<'_>, have: &Inventory, args: &Args, output: &Output) -> Result<(), Failure> {
+    let mut exporter = exporter
+        .have(have)
         .referrers(args.referrers)
         .docker(args.docker)
         .compression(args.compression)
@@ -123,7 +152,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(size) = args.volume_size {
         exporter = exporter.volume_size(size);
     }
-    let mut plan = add(exporter, &targets, &store)?.plan().map_err(unplanned)?;
+    let mut plan = exporter.plan().map_err(unplanned)?;
     let files = files(&args.file, args.volume_size.is_some().then(|| plan.volumes()));
     let report = Report {
         files: files.iter().map(|file| file.display().to_string()).collect(),
@@ -151,7 +180,7 @@ fn have(files: &[String], output: &Output) -> Result<Inventory, Failure> {
 
 fn add<'a>(
     mut exporter: Exporter<'a>,
-    targets: &[Target],
+    targets: &[&Target],
     store: &'a Store,
 ) -> Result<Exporter<'a>, Failure> {
     for target in targets {
@@ -173,10 +202,44 @@ fn add<'a>(
     Ok(exporter)
 }
 
+/// What is exported of a place that is no layout.
+struct Chosen {
+    items: Vec<Selected>,
+    sources: BTreeMap<RepositoryName, Box<dyn Source>>,
+}
+
+impl Chosen {
+    fn of(origin: &Origin, named: &[Named]) -> Result<Self, Failure> {
+        let (mut items, mut sources) = (Vec::new(), BTreeMap::new());
+        for named in named {
+            match origin.select(named, &Tags::Named, JOBS)? {
+                Selection::One(one) | Selection::Foreign(one) => items.push(one),
+                Selection::Many(many) => items.extend(many),
+            }
+        }
+        for item in &items {
+            if !sources.contains_key(&item.named) {
+                sources.insert(item.named.clone(), origin.source(&item.repository)?);
+            }
+        }
+        Ok(Self { items, sources })
+    }
+
+    fn exporter(&self) -> Exporter<'_> {
+        Exporter::from_sources(
+            self.sources.iter().map(|(name, source)| (name.clone(), &**source as &dyn Source)),
+        )
+    }
+
+    fn add<'a>(&self, exporter: Exporter<'a>) -> Exporter<'a> {
+        self.items.iter().fold(exporter, |exporter, item| exporter.with(&item.named, &item.root, &item.tags))
+    }
+}
+
 fn unplanned(error: orlop::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => Failure::new(Exit::Incomplete, error.to_string())
-            .with_hint("nothing was written; `orlop repair` brings what is missing from another layout"),
+            .with_hint("nothing was written; what is missing has to be brought there first, into a layout by `orlop repair`"),
         _ => error.into(),
     }
 }

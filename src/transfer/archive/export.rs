@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 use super::Watch;
 use super::codec::Compression;
 use super::inventory::Inventory;
+use super::places::Places;
 use super::plan::{Content, Plan};
 use super::selection::Select;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::{RepositoryName, Tag};
 use crate::store::Store;
+use crate::transfer::Source;
 
-/// Writes artifacts of a store, with everything that belongs to them, into an archive or into volumes of a size.
+/// Writes artifacts of a store or of other places, with everything that belongs to them, into an archive or into volumes of a size.
 ///
 /// The same content under the same names gives the same bytes. What is attached to a manifest goes with it. Every content is hashed on its way;
 /// the archive is not complete before `write` has returned.
@@ -37,7 +39,7 @@ use crate::store::Store;
 /// # }
 /// ```
 pub struct Exporter<'a> {
-    store: &'a Store,
+    places: Places<'a>,
     items: Vec<(RepositoryName, Digest, Vec<Tag>)>,
     have: Inventory,
     referrers: bool,
@@ -52,8 +54,18 @@ impl<'a> Exporter<'a> {
     /// Writes from this store.
     #[must_use]
     pub fn new(store: &'a Store) -> Self {
+        Self::of(Places::Store(store))
+    }
+
+    /// Writes from other places, such as repositories of a registry, each under the name that it has in the archive. They are asked for every
+    /// content before anything is written; the bytes go straight from there into the archive.
+    pub fn from_sources(sources: impl IntoIterator<Item = (RepositoryName, &'a dyn Source)>) -> Self {
+        Self::of(Places::Sources(sources.into_iter().collect()))
+    }
+
+    fn of(places: Places<'a>) -> Self {
         Self {
-            store,
+            places,
             items: Vec::new(),
             have: Inventory::default(),
             referrers: true,
@@ -72,18 +84,21 @@ impl<'a> Exporter<'a> {
         self
     }
 
-    /// Takes every manifest of every repository, with its tags.
+    /// Takes every manifest of every repository of the store, with its tags.
     ///
     /// # Errors
     ///
-    /// `Io`, `Corrupt`.
+    /// `Invalid` for other places, which are given one by one; `Io`, `Corrupt`.
     pub fn everything(mut self) -> Result<Self> {
         const PAGE: usize = 1000;
+        let Places::Store(store) = self.places else {
+            return Err(Error::invalid("everything of a place that is no store was asked for"));
+        };
         let mut after = None;
         loop {
-            let page = self.store.repositories(after.as_ref(), PAGE)?;
+            let page = store.repositories(after.as_ref(), PAGE)?;
             for name in &page.items {
-                let repository = self.store.repository(name);
+                let repository = store.repository(name);
                 let mut last = None;
                 loop {
                     let page = repository.manifests(last.as_ref(), PAGE)?;
@@ -157,10 +172,11 @@ impl<'a> Exporter<'a> {
     ///
     /// # Errors
     ///
-    /// `NotFound` when something is missing that may not be; `Mismatch`; `Invalid` for volumes that are too small or compressed; `Io`, `Corrupt`.
+    /// `NotFound` when something is missing that may not be; `Mismatch`; `Invalid` for volumes that are too small or compressed; `Io`, `Corrupt`;
+    /// as the places.
     pub fn plan(self) -> Result<Plan<'a>> {
-        let Self { store, items, have, referrers, docker, time, compression, volume_size, watch } = self;
-        let mut select = Select::new(store, &have, referrers);
+        let Self { places, items, have, referrers, docker, time, compression, volume_size, watch } = self;
+        let mut select = Select::new(&places, &have, referrers);
         for (repository, digest, tags) in &items {
             select.add(repository, digest, tags)?;
         }
@@ -173,7 +189,7 @@ impl<'a> Exporter<'a> {
                 "volumes of a size cannot be compressed: nobody knows before how small they become",
             ));
         }
-        Plan::new(Content { store, selection, index, docker, time, compression }, volume_size, watch)
+        Plan::new(Content { places, selection, index, docker, time, compression }, volume_size, watch)
     }
 }
 

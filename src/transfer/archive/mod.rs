@@ -17,6 +17,7 @@ mod import;
 mod input;
 mod inventory;
 mod open;
+mod places;
 mod plan;
 mod selection;
 mod staging;

@@ -441,6 +441,10 @@ impl Source for ArchiveRepository {
         Ok(Some(Box::new(bytes)))
     }
 
+    fn size(&self, descriptor: &Descriptor) -> Result<Option<u64>> {
+        Ok(self.archive.size(&descriptor.digest))
+    }
+
     fn manifests(&self, last: Option<&Digest>, limit: usize) -> Result<Option<Page<Descriptor>>> {
         let found = self.archive.catalog().repositories.get(&self.name);
         let all = found.into_iter().flat_map(|found| found.manifests.keys());

@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use super::Watch;
 use super::codec::Compression;
 use super::entries::{DOCKER_MANIFEST, blob_path};
+use super::places::Places;
 use super::selection::Selection;
 use super::volume::{FORMAT, HEADER, Header, Listed, MAX_VOLUMES, SET_INDEX, TRAILER, Trailer};
 use super::writer::{ArchiveWriter, entry_len};
 use crate::digest::{Algorithm, Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Descriptor;
 use crate::oci::layout::{INDEX_FILE, LAYOUT_DOCUMENT, LAYOUT_FILE};
-use crate::store::Store;
 
 /// The most bytes that a line of a header takes.
 const LINE: u64 = 320;
@@ -27,7 +28,7 @@ const PART: u64 = 1 << 20;
 
 /// What there is to be written.
 pub(super) struct Content<'a> {
-    pub(super) store: &'a Store,
+    pub(super) places: Places<'a>,
     pub(super) selection: Selection,
     /// The `index.json` of everything.
     pub(super) index: Vec<u8>,
@@ -321,15 +322,9 @@ impl<'a> Plan<'a> {
 
     fn piece<W: Write>(&mut self, piece: &Piece, writer: &mut ArchiveWriter<W>) -> Result<()> {
         let Piece { digest, size, offset, length } = *piece;
-        let lost = || Error::corrupt(format!("content is no longer in the store, digest={digest}"));
-        let reader = self.content.store.unscoped().reader(&digest)?.ok_or_else(lost)?;
-        if reader.len() != size {
-            return Err(lost());
-        }
-        let mut reader = reader;
-        io::Seek::seek(&mut reader, io::SeekFrom::Start(offset)).map_err(|error| {
-            Error::corrupt(format!("content cannot be read, digest={digest}")).with_source(error)
-        })?;
+        let (owner, is_manifest) = self.content.selection.owner(&digest)?;
+        let place = self.content.places.get(owner)?;
+        let reader = place.open(&Descriptor::new("", digest, size), is_manifest, offset)?;
         if length == size {
             writer.blob_directory(digest.algorithm()).map_err(|error| written(error, &digest))?;
         }
@@ -363,7 +358,7 @@ impl<'a> Plan<'a> {
         if found == digest {
             return Ok(());
         }
-        Err(Error::corrupt(format!("content of the store is damaged, digest={digest}, found={found}")))
+        Err(place.damaged(&digest, &found))
     }
 }
 

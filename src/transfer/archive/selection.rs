@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::inventory::Inventory;
+use super::places::Places;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::layout::{MEMBERSHIP, REF_NAME};
@@ -10,7 +11,7 @@ use crate::oci::{
     Annotations, Descriptor, IndexWriter, LayoutName, Manifest, ManifestKind, Membership, RepositoryName,
     Role, Tag, media_type,
 };
-use crate::store::{Repository, Store};
+use crate::transfer::Source;
 
 /// A manifest that is carried.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Selection {
     pub(super) order: Vec<Digest>,
     /// What the receiver has, and how much that is.
     pub(super) known: BTreeMap<Digest, u64>,
+    /// The repository that each content is taken from.
+    owners: BTreeMap<Digest, RepositoryName>,
     tags: BTreeMap<(RepositoryName, Tag), Digest>,
 }
 
@@ -46,9 +49,9 @@ enum Step {
     Leave(Digest),
 }
 
-/// Walks from manifests of one store.
+/// Walks from manifests.
 pub(super) struct Select<'a> {
-    store: &'a Store,
+    places: &'a Places<'a>,
     have: &'a Inventory,
     referrers: bool,
     pub(super) selection: Selection,
@@ -56,18 +59,18 @@ pub(super) struct Select<'a> {
 }
 
 impl<'a> Select<'a> {
-    pub(super) fn new(store: &'a Store, have: &'a Inventory, referrers: bool) -> Self {
-        Self { store, have, referrers, selection: Selection::default(), seen: HashSet::new() }
+    pub(super) fn new(places: &'a Places<'a>, have: &'a Inventory, referrers: bool) -> Self {
+        Self { places, have, referrers, selection: Selection::default(), seen: HashSet::new() }
     }
 
     /// Takes a manifest of a repository, with the tags that it has in the archive.
     pub(super) fn add(&mut self, name: &RepositoryName, root: &Digest, tags: &[Tag]) -> Result<()> {
-        let repository = self.store.repository(name);
+        let place = self.places.get(name)?;
         let mut steps = vec![Step::Enter(*root, None)];
         while let Some(step) = steps.pop() {
             match step {
-                Step::Enter(digest, parent) => self.enter(&repository, digest, parent, &mut steps)?,
-                Step::Leave(digest) => self.leave(&repository, &digest, &mut steps)?,
+                Step::Enter(digest, parent) => self.enter(name, &*place, digest, parent, &mut steps)?,
+                Step::Leave(digest) => self.leave(&*place, &digest, &mut steps)?,
             }
         }
         if !self.selection.manifests.contains_key(root) {
@@ -81,22 +84,24 @@ impl<'a> Select<'a> {
 
     fn enter(
         &mut self,
-        repository: &Repository,
+        name: &RepositoryName,
+        place: &dyn Source,
         digest: Digest,
         parent: Option<Digest>,
         steps: &mut Vec<Step>,
     ) -> Result<()> {
-        let name = repository.name();
         if self.seen.contains(&(name.clone(), digest)) {
             self.list(name, digest, parent);
             return Ok(());
         }
-        let Some(stored) = repository.manifest(&digest)? else {
+        let Some(found) = place.manifest(&digest)? else {
             // The subject of what is attached may be elsewhere; what an index lists may be left out, or be no manifest.
-            return self.absent(repository, digest, parent);
+            return self.absent(name, place, digest, parent);
         };
         self.seen.insert((name.clone(), digest));
-        let manifest = stored.parse()?;
+        let manifest = Manifest::read(&found.descriptor.media_type, &found.bytes)?;
+        let mut descriptor = found.descriptor;
+        descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
         steps.push(Step::Leave(digest));
         for child in manifest.successors().iter().filter(|child| child.role == Role::Manifest).rev() {
             steps.push(Step::Enter(child.descriptor.digest, Some(digest)));
@@ -104,7 +109,7 @@ impl<'a> Select<'a> {
         if let Some(subject) = manifest.subject() {
             steps.push(Step::Enter(subject.digest, None));
         }
-        self.carry(repository, &manifest, stored.descriptor)?;
+        self.carry(name, place, &manifest, descriptor)?;
         self.list(name, digest, parent);
         Ok(())
     }
@@ -117,38 +122,49 @@ impl<'a> Select<'a> {
         }
     }
 
-    fn absent(&mut self, repository: &Repository, digest: Digest, parent: Option<Digest>) -> Result<()> {
+    fn absent(
+        &mut self,
+        name: &RepositoryName,
+        place: &dyn Source,
+        digest: Digest,
+        parent: Option<Digest>,
+    ) -> Result<()> {
         let Some(parent) = parent else { return Ok(()) };
-        if let Some(stat) = repository.stat(&digest)? {
-            self.content(digest, stat.size);
+        if let Some(size) = place.size(&Descriptor::new("", digest, 0))? {
+            self.content(name, digest, size);
             return Ok(());
         }
         if let Some(carried) = self.selection.manifests.get_mut(&parent) {
-            carried.repositories.entry(repository.name().clone()).or_default().push(digest);
+            carried.repositories.entry(name.clone()).or_default().push(digest);
             carried.children.retain(|child| child.digest != digest);
         }
         Ok(())
     }
 
     /// Takes a manifest, and what is no manifest of what it refers to.
-    fn carry(&mut self, repository: &Repository, manifest: &Manifest, descriptor: Descriptor) -> Result<()> {
+    fn carry(
+        &mut self,
+        name: &RepositoryName,
+        place: &dyn Source,
+        manifest: &Manifest,
+        descriptor: Descriptor,
+    ) -> Result<()> {
         let digest = descriptor.digest;
         let mut lacking = Vec::new();
         let mut children = Vec::new();
         for child in manifest.successors() {
             let Descriptor { digest: found, size, .. } = child.descriptor;
             if child.role != Role::Manifest {
-                match repository.stat(&found)? {
-                    Some(stat) if stat.size != size => {
+                match self.has(place, &child.descriptor)? {
+                    Some(has) if has != size => {
                         return Err(Error::new(
                             ErrorKind::Mismatch,
                             format!(
-                                "content has another size than its descriptor says, digest={found}, expected={size}, found={}, manifest={digest}",
-                                stat.size
+                                "content has another size than its descriptor says, digest={found}, expected={size}, found={has}, manifest={digest}"
                             ),
                         ));
                     }
-                    Some(_) => self.content(found, size),
+                    Some(_) => self.content(name, found, size),
                     None if self.have.has(&found) => {
                         self.selection.known.insert(found, size);
                     }
@@ -156,8 +172,9 @@ impl<'a> Select<'a> {
                         lacking.push(found);
                         continue;
                     }
+                    // Whoever has the manifest has it.
+                    None if child.descriptor.inlined().is_some() => continue,
                     None => {
-                        let name = repository.name();
                         return Err(Error::not_found(format!(
                             "content that a manifest refers to is missing, digest={found}, manifest={digest}, repository={name}"
                         )));
@@ -173,23 +190,34 @@ impl<'a> Select<'a> {
             repositories: BTreeMap::new(),
             listed: BTreeSet::new(),
         });
-        carried.repositories.entry(repository.name().clone()).or_insert(lacking);
+        carried.repositories.entry(name.clone()).or_insert(lacking);
         Ok(())
     }
 
-    fn content(&mut self, digest: Digest, size: u64) {
+    /// How large content is that the place has. What is carried already is not asked for again.
+    fn has(&self, place: &dyn Source, descriptor: &Descriptor) -> Result<Option<u64>> {
+        let known = self.selection.contents.get(&descriptor.digest);
+        let is_same_store = matches!(self.places, Places::Store(_));
+        match known.filter(|_| !is_same_store) {
+            Some(size) => Ok(Some(*size)),
+            None => place.size(descriptor),
+        }
+    }
+
+    fn content(&mut self, name: &RepositoryName, digest: Digest, size: u64) {
         if self.have.has(&digest) {
             self.selection.known.insert(digest, size);
         } else if self.selection.contents.insert(digest, size).is_none() {
+            self.selection.owners.insert(digest, name.clone());
             self.selection.order.push(digest);
         }
     }
 
     /// Everything that a manifest refers to is taken; what refers to it comes now.
-    fn leave(&mut self, repository: &Repository, digest: &Digest, steps: &mut Vec<Step>) -> Result<()> {
+    fn leave(&mut self, place: &dyn Source, digest: &Digest, steps: &mut Vec<Step>) -> Result<()> {
         self.selection.order.push(*digest);
         if self.referrers {
-            for descriptor in repository.referrers(digest).all()? {
+            for descriptor in place.referrers(digest)?.referrers {
                 steps.push(Step::Enter(descriptor.digest, None));
             }
         }
@@ -210,6 +238,16 @@ impl Selection {
         self.known.retain(|digest, _| !manifests.contains_key(digest));
         let mut seen = HashSet::new();
         self.order.retain(|digest| seen.insert(*digest));
+    }
+
+    /// The repository that a content or manifest is taken from, and whether it is a manifest.
+    pub(super) fn owner(&self, digest: &Digest) -> Result<(&RepositoryName, bool)> {
+        if let Some(name) = self.manifests.get(digest).and_then(|carried| carried.repositories.keys().next())
+        {
+            return Ok((name, true));
+        }
+        let owner = self.owners.get(digest).map(|name| (name, false));
+        owner.ok_or_else(|| Error::corrupt(format!("nothing has the content, digest={digest}")))
     }
 
     /// The size of what is carried.

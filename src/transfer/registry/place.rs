@@ -37,6 +37,10 @@ impl Source for RemoteRepository {
         Ok(content.map(|content| Box::new(content) as Box<dyn Read + Send>))
     }
 
+    fn size(&self, descriptor: &Descriptor) -> Result<Option<u64>> {
+        self.content_size(&descriptor.digest)
+    }
+
     fn referrers(&self, subject: &Digest) -> Result<FoundReferrers> {
         Self::referrers(self, subject, None)
     }
