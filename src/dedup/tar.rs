@@ -3,6 +3,8 @@
 //! Everything that is no content of a file is structure: headers, long names, padding, what follows the end. So the pieces that come out
 //! are all of the stream, each byte once, however broken it is.
 
+use crate::transfer::archive::PaxRecords;
+
 const BLOCK: usize = 512;
 /// The longest name or extended header that is looked at; a longer one is structure all the same.
 const LONGEST: u64 = 1 << 20;
@@ -217,13 +219,9 @@ impl Tar {
 
 impl Extended {
     /// Reads records of the form `LENGTH KEY=VALUE\n`; what is no such record ends them.
-    fn read(mut records: &[u8]) -> Self {
+    fn read(records: &[u8]) -> Self {
         let mut found = Self::default();
-        while let Some((record, rest)) = split_record(records) {
-            records = rest;
-            let Some(at) = record.iter().position(|byte| *byte == b'=') else { break };
-            let (key, value) =
-                (record.get(..at).unwrap_or_default(), record.get(at + 1..).unwrap_or_default());
+        for (key, value) in PaxRecords::new(records).map_while(crate::Result::ok) {
             match key {
                 b"path" if found.path.is_none() => found.path = Some(value.to_vec()),
                 b"GNU.sparse.name" => found.path = Some(value.to_vec()),
@@ -234,13 +232,6 @@ impl Extended {
         }
         found
     }
-}
-
-fn split_record(records: &[u8]) -> Option<(&[u8], &[u8])> {
-    let digits = records.iter().take(20).position(|byte| *byte == b' ')?;
-    let length: usize = std::str::from_utf8(records.get(..digits)?).ok()?.parse().ok()?;
-    let record = records.get(digits + 1..length)?;
-    Some((record.strip_suffix(b"\n")?, records.get(length..)?))
 }
 
 /// The state behind content of that size.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use orlop::transfer::archive::{PaxRecords, gnu_name};
 use tar::Header;
 
 pub(crate) const BLOCK: usize = 512;
@@ -215,8 +216,8 @@ impl<R: Read> Reader<R> {
             let kind = header.entry_type().as_byte();
             match kind {
                 b'x' => extended.records(&self.extension(&header)?)?,
-                b'L' => extended.path = Some(text(self.extension(&header)?)),
-                b'K' => extended.link = Some(text(self.extension(&header)?)),
+                b'L' => extended.path = Some(gnu_name(self.extension(&header)?)),
+                b'K' => extended.link = Some(gnu_name(self.extension(&header)?)),
                 // Records for all entries: nothing in them matters here.
                 b'g' => self.begin(field(header.size())?),
                 _ => {
@@ -298,11 +299,9 @@ struct Extended {
 }
 
 impl Extended {
-    fn records(&mut self, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let (record, rest) = split_record(data).ok_or_else(|| invalid("a pax record is malformed"))?;
-            data = rest;
-            let (key, value) = record;
+    fn records(&mut self, data: &[u8]) -> io::Result<()> {
+        for record in PaxRecords::new(data) {
+            let (key, value) = record.map_err(|_| invalid("a pax record is malformed"))?;
             let number = || std::str::from_utf8(value).ok();
             match key {
                 b"path" => self.path = Some(value.to_vec()),
@@ -346,23 +345,6 @@ impl Extended {
         let modified = self.modified.or_else(|| i64::try_from(header.mtime().ok()?).ok()).unwrap_or(0);
         Ok(Member { kind, path, link: link.unwrap_or_default(), mode: field(header.mode())?, modified, size })
     }
-}
-
-/// Takes `length key=value\n` off the beginning.
-#[expect(clippy::type_complexity, reason = "a record and the rest")]
-fn split_record(data: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
-    let space = data.iter().position(|&byte| byte == b' ')?;
-    let length: usize = std::str::from_utf8(data.get(..space)?).ok()?.parse().ok()?;
-    let record = data.get(space + 1..length)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|&byte| byte == b'=')?;
-    Some(((record.get(..equals)?, record.get(equals + 1..)?), data.get(length..)?))
-}
-
-fn text(mut bytes: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
-        bytes.truncate(end);
-    }
-    bytes
 }
 
 fn invalid(what: &'static str) -> io::Error {

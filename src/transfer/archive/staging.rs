@@ -10,8 +10,9 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Watch;
-use super::import::{Imported, ingest, is_present};
+use super::import::{Imported, ingest};
 use super::open::Archive;
+use super::proof::is_present;
 use super::volume::Listed;
 use crate::blobs::{Content, Expected};
 use crate::digest::Digest;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use tar::Header;
 
 use super::input::Forward;
+use super::pax::{PaxRecords, gnu_name};
 use crate::error::{Error, Result};
 
 pub(super) const BLOCK: u64 = 512;
@@ -69,8 +70,8 @@ impl<R: Forward> Walker<R> {
             let data = self.extension(&header)?;
             match kind {
                 b'x' => extended.records(&data).map_err(|what| self.invalid(what))?,
-                b'L' => extended.path = Some(text(data)),
-                b'K' => extended.link = Some(text(data)),
+                b'L' => extended.path = Some(gnu_name(data)),
+                b'K' => extended.link = Some(gnu_name(data)),
                 // Records for all entries: nothing in them matters here.
                 _ => {}
             }
@@ -262,10 +263,9 @@ struct Extended {
 }
 
 impl Extended {
-    fn records(&mut self, mut data: &[u8]) -> Result<(), &'static str> {
-        while !data.is_empty() {
-            let ((key, value), rest) = split_record(data).ok_or("a pax record is malformed")?;
-            data = rest;
+    fn records(&mut self, data: &[u8]) -> Result<(), &'static str> {
+        for record in PaxRecords::new(data) {
+            let (key, value) = record.map_err(|_| "a pax record is malformed")?;
             match key {
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
@@ -279,21 +279,4 @@ impl Extended {
         }
         Ok(())
     }
-}
-
-/// Takes `length key=value\n` off the beginning.
-#[expect(clippy::type_complexity, reason = "a record and the rest")]
-fn split_record(data: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
-    let space = data.iter().take(20).position(|&byte| byte == b' ')?;
-    let length: usize = std::str::from_utf8(data.get(..space)?).ok()?.parse().ok()?;
-    let record = data.get(space + 1..length)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|&byte| byte == b'=')?;
-    Some(((record.get(..equals)?, record.get(equals + 1..)?), data.get(length..)?))
-}
-
-fn text(mut bytes: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
-        bytes.truncate(end);
-    }
-    bytes
 }
