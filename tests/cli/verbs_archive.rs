@@ -93,6 +93,10 @@ fn only_what_the_other_side_lacks() {
     assert!(text(&output.stdout).contains(&format!("~ v2 {new} => none")), "{}", text(&output.stdout));
     let sums = place.json(&["diff", "oci:a", "have.inv", "--bytes"]);
     assert_eq!(sums["onlyInB"]["contents"].as_u64(), Some(0), "{sums}");
+    let all = place.json(&["diff", "oci:a", "have.inv"]);
+    let sizes = all["onlyInA"]["digests"].as_array().unwrap().iter().map(|one| one["size"].as_u64().unwrap());
+    assert_eq!(sums["onlyInA"]["bytes"].as_u64(), Some(sizes.sum()), "{sums}");
+    assert!(sums["inBoth"]["bytes"].as_u64() > Some(3_000_000), "{sums}");
     assert!(sums["onlyInA"].get("digests").is_none());
     place.write("cut.inv", receipt.get(..receipt.len() - 5).unwrap());
     let error = place.fails(5, &["export", "oci:a", "-o", "three.tar", "--have", "cut.inv"]);
@@ -127,6 +131,11 @@ fn volumes_one_by_one() {
     assert_eq!(place.ok(&["resolve", "tar:out.002.tar,out.001.tar:v1"]).trim(), artifact);
     let error = place.fails(1, &["diff", "tar:out.001.tar,out.001.tar", "oci:a"]);
     assert!(error.contains("there twice"), "{error}");
+    // Nothing is written where one of the files is there.
+    fs::remove_file(place.path(files[0])).unwrap();
+    let error = place.fails(1, &["export", "oci:a", "-o", "out.tar", "--volume-size", "2.2MB"]);
+    assert!(error.contains("path=out.002.tar") && !place.path(files[0]).exists(), "{error}");
+    place.ok(&["export", "oci:a", "-o", "out.tar", "--volume-size", "2.2MB", "--overwrite"]);
     // One that is damaged is named.
     let mut bytes = fs::read(place.path(files[0])).unwrap();
     let at = bytes.len() / 2;
@@ -244,4 +253,78 @@ fn straight_from_a_registry() {
     assert!(error.contains("not what its digest says") && error.contains(&digest.to_string()), "{error}");
     assert!(!place.path("x.tar").exists());
     server.stop();
+}
+
+#[test]
+fn what_is_damaged_or_cut_is_found() {
+    let place = Place::with_files();
+    let artifact = high(&place);
+    place.ok(&["export", "oci:a", "-o", "out.tar"]);
+    let whole = fs::read(place.path("out.tar")).unwrap();
+    let large = fs::read(place.path("large.bin")).unwrap();
+    let at = whole.windows(64).position(|window| *window == large[..64]).unwrap();
+    let mut wrong = whole.clone();
+    wrong[at + 100] ^= 1;
+    place.write("wrong.tar", wrong);
+    let error = place.fails(5, &["import", "wrong.tar", "oci:b", "--check"]);
+    assert!(error.contains("not what its digest says") && !place.path("b").exists(), "{error}");
+    place.fails(5, &["import", "wrong.tar", "oci:b"]);
+    place.fails(3, &["resolve", "oci:b:v1"]);
+    // However it is compressed, in the middle and near the end.
+    for compress in ["none", "gzip", "zstd"] {
+        let options: &[&str] = if compress == "none" { &[] } else { &["--compress", compress] };
+        place.ok(&[&["export", "oci:a", "-o", "packed.tar", "--overwrite"], options].concat());
+        let packed = fs::read(place.path("packed.tar")).unwrap();
+        for end in [packed.len() / 2, packed.len() - packed.len() / 50, packed.len() - 1500] {
+            place.write("cut.tar", &packed[..end]);
+            let error = place.fails(5, &["import", "cut.tar", "oci:c"]);
+            assert!(error.contains("cut") && !place.path("c").exists(), "{compress} {end}: {error}");
+        }
+    }
+    // What came of a stream before its end stays, and is not taken again.
+    place.write("cut.tar", &whole[..whole.len() - 1500]);
+    let from = |file: &str, args: &[&str]| {
+        let input = fs::File::open(place.path(file)).unwrap();
+        place.command(&[&["import", "-", "oci:d"], args].concat()).stdin(Stdio::from(input)).output().unwrap()
+    };
+    assert_eq!(from("cut.tar", &[]).status.code(), Some(5));
+    let done = from("out.tar", &["--format", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(report["bytes"].as_u64() < Some(1_000_000), "{report}");
+    assert_eq!(place.ok(&["resolve", "oci:d:v1"]).trim(), artifact);
+}
+
+#[test]
+fn what_a_layout_lost_is_in_no_inventory_and_comes_again() {
+    let place = Place::with_files();
+    high(&place);
+    place.ok(&["export", "oci:a", "-o", "out.tar"]);
+    place.ok(&["import", "out.tar", "oci:b"]);
+    let digest = orlop::Digest::of(&fs::read(place.path("large.bin")).unwrap());
+    assert!(place.ok(&["inventory", "oci:b"]).contains(&digest.to_string()));
+    fs::remove_file(place.path(&format!("b/blobs/sha256/{}", digest.encoded()))).unwrap();
+    assert!(!place.ok(&["inventory", "oci:b"]).contains(&digest.to_string()));
+    place.ok(&["import", "out.tar", "oci:b"]);
+    place.ok(&["verify", "oci:b", "--read-data"]);
+}
+
+#[test]
+fn content_that_a_descriptor_has_need_not_be_there() {
+    let place = Place::new();
+    let mut layout = Layout::new(place.path("a"));
+    let empty = orlop::Digest::of(b"{}");
+    let config = serde_json::json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.to_string(), "size": 2, "data": "e30="});
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let document =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": []});
+    let digest = layout.document("v1", media_type, &document);
+    layout.publish();
+    let _ = fs::remove_file(place.path(&format!("a/blobs/sha256/{}", empty.encoded())));
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_dir_all(".", place.path("a")).unwrap();
+    place.write("a.tar", builder.into_inner().unwrap());
+    place.ok(&["export", "tar:a.tar", "-o", "b.tar"]);
+    place.ok(&["import", "b.tar", "oci:c"]);
+    assert_eq!(place.ok(&["resolve", "oci:c:v1"]).trim(), digest.to_string());
+    place.ok(&["verify", "oci:c", "--read-data"]);
 }

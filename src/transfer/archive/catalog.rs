@@ -57,8 +57,10 @@ pub(super) struct Catalog {
 }
 
 /// What a manifest refers to of other manifests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Edges {
+    /// As what it was read, whatever other entries say that it is.
+    media_type: String,
     /// Digests and media types.
     manifests: Vec<(Digest, String)>,
     subject: Option<(Digest, String)>,
@@ -196,9 +198,9 @@ impl Catalog {
                     Err(error) => return Err(error),
                 }
             }
-            let held = self.repositories.entry(repository.clone()).or_default();
-            held.manifests.insert(digest, media_type);
             let Some(edges) = self.edges.get(&digest) else { continue };
+            let held = self.repositories.entry(repository.clone()).or_default();
+            held.manifests.insert(digest, edges.media_type.clone());
             if let Some((subject, media_type)) = &edges.subject {
                 held.referrers.entry(*subject).or_default().push(digest);
                 steps.push((*subject, media_type.clone()));
@@ -235,8 +237,11 @@ impl Catalog {
 }
 
 fn edges(digest: &Digest, media_type: &str, contents: &dyn Documents) -> Result<Edges> {
-    let Some(bytes) = contents.document(digest)? else { return Ok(Edges::default()) };
-    let manifest = Manifest::read(media_type, &bytes)?;
+    let media_type = media_type.to_owned();
+    let Some(bytes) = contents.document(digest)? else {
+        return Ok(Edges { media_type, manifests: Vec::new(), subject: None });
+    };
+    let manifest = Manifest::read(&media_type, &bytes)?;
     let known = |descriptor: &Descriptor| ManifestKind::of(&descriptor.media_type).is_some();
     let pair = |descriptor: &Descriptor| (descriptor.digest, descriptor.media_type.clone());
     let manifests = manifest
@@ -246,5 +251,5 @@ fn edges(digest: &Digest, media_type: &str, contents: &dyn Documents) -> Result<
         .map(|child| pair(&child.descriptor))
         .collect();
     let subject = manifest.subject().map(pair);
-    Ok(Edges { manifests, subject })
+    Ok(Edges { media_type, manifests, subject })
 }

@@ -131,6 +131,34 @@ fn links_within_the_archive_are_followed() {
 }
 
 #[test]
+fn a_link_may_begin_at_the_root() {
+    let sample = sample();
+    let mut bytes = Vec::new();
+    for (at, (path, content)) in sample.files.iter().enumerate() {
+        bytes.extend(entry(path, b'2', b"", &format!("/data/{at}")));
+        bytes.extend(entry(&format!("data/{at}"), b'0', content, ""));
+    }
+    sample.check(&open(bytes).unwrap());
+}
+
+#[test]
+fn a_manifest_is_what_it_was_read_as() {
+    let mut sample = sample();
+    let (_, index) = sample.files.last_mut().unwrap();
+    // The second of two entries for one manifest.
+    let text = String::from_utf8(index.clone()).unwrap();
+    let second = text.match_indices(MANIFEST).nth(1).unwrap().0;
+    index[second] = b'#';
+    let archive = open(tar(&sample.files)).unwrap();
+    for name in ["", "team/app"] {
+        let name = name.parse().unwrap_or_default();
+        let found = archive.repository(&name).manifests().unwrap();
+        assert!(found.iter().any(|found| found.digest == sample.image), "{name}");
+        assert!(found.iter().all(|found| found.media_type == MANIFEST), "{found:?}");
+    }
+}
+
+#[test]
 fn a_file_is_opened_by_its_content_alone() {
     let sample = sample();
     let place = tempfile::tempdir().unwrap();

@@ -105,6 +105,15 @@ fn what_is_wrong_with_a_volume_is_said_of_it() {
             }
         }
     }
+    // A list that is of another volume than this one.
+    let mut bytes = volumes[0].to_vec();
+    let at = bytes.windows(5).position(|window| window == b"\"at\":").unwrap() + 5;
+    bytes[at] = if bytes[at] == b'9' { b'8' } else { bytes[at] + 1 };
+    let (kind, text) = message(&[&[Bytes::from(bytes)], &volumes[1..]].concat());
+    assert!(kind == ErrorKind::Corrupt && text.contains("volume lacks what it lists"), "{text}");
+    let packed = Exporter::new(&place.store).everything().unwrap().volume_size(SIZE);
+    let packed = packed.compression(crate::transfer::archive::Compression::Zstd).plan().unwrap_err();
+    assert!(packed.to_string().contains("cannot be compressed"), "{packed}");
     let room = Exporter::new(&place.store).everything().unwrap().volume_size(100_000).plan().unwrap_err();
     assert!(room.to_string().contains("volumes are too small, size=100000, least="), "{room}");
 }

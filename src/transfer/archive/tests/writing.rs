@@ -243,6 +243,13 @@ fn inventories_are_whole_or_nothing() {
         assert!(Inventory::parse(&bytes).is_err(), "{at}");
     }
     assert!(Inventory::parse(format!("{text}more\n").as_bytes()).is_err());
+    // In another order, or one twice, with a sum that fits.
+    let lines: Vec<&str> = text.lines().collect();
+    for order in [&[0, 2, 1, 3, 4, 5][..], &[0, 1, 1, 2, 3, 4, 5]] {
+        let body: String = order.iter().map(|at| format!("{}\n", lines[*at])).collect();
+        let text = format!("{body}sum {}\n", Digest::of(body.as_bytes()));
+        assert_eq!(Inventory::parse(text.as_bytes()).unwrap_err().kind(), ErrorKind::Corrupt, "{order:?}");
+    }
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let mut bytes = Vec::new();
         have.write(&mut bytes, compression).unwrap();
