@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::finding::{Finding, FindingKind};
 use crate::Digest;
 use crate::oci::{Descriptor, Manifest, ManifestKind, Role};
@@ -20,6 +22,21 @@ pub trait Contents: Send + Sync {
     ///
     /// As the place. It is reported as a finding, and the measurement goes on.
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>>;
+
+    /// The bytes of a blob where they are in memory or mapped: what is not compressed is then measured without being copied. None, as for all others, where
+    /// they have to be read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Contents::open`].
+    fn bytes(&self, _descriptor: &Descriptor) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Where a blob stands in a place that is best read in its order, from its beginning to its end; None, as for all others, where any order does.
+    fn position(&self, _descriptor: &Descriptor) -> Option<(u32, u64)> {
+        None
+    }
 }
 
 /// What a blob is to images.
@@ -172,6 +189,13 @@ impl Corpus {
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
+    }
+
+    /// Takes down that something of an archive cannot be used.
+    pub(super) fn note_unusable(&mut self, name: &str, why: &str) {
+        let message = format!("cannot be used: {why}");
+        let kind = FindingKind::BrokenManifest;
+        self.findings.push(Finding { digest: name.into(), incomplete: true, kind, message });
     }
 
     fn find(&mut self, digest: &Digest, kind: FindingKind, message: String) {

@@ -44,7 +44,7 @@ pub(super) struct Files {
     hashes: Hashes,
     packs: bool,
     nested: u32,
-    /// What was found since somebody took it.
+    /// What was found since somebody took it; what stands in the window is not hashed yet.
     pub(super) found: Vec<Found>,
     pub(super) segments: Vec<Segment>,
     pub(super) count: u64,
@@ -231,15 +231,18 @@ impl Files {
                 if !complete {
                     return Ok(false);
                 }
-                let found = self.hashes.contents.then(|| {
-                    let start = window.place(self.at);
-                    whole(
-                        bytes,
-                        content,
-                        if self.packs { Packing::Window(start..start + bytes.len()) } else { Packing::None },
-                    )
+                let class = Class::of(bytes, false);
+                let start = window.place(self.at);
+                let found = self.hashes.contents.then(|| Found {
+                    // By `Found::hash_in`.
+                    hash: [0; 32],
+                    length: bytes.len() as u64,
+                    offset: content.start,
+                    zeros: false,
+                    class,
+                    path: content.path.clone(),
+                    packing: Packing::Window(start..start + bytes.len()),
                 });
-                let class = found.as_ref().map_or_else(|| Class::of(bytes, false), |found| found.class);
                 return Ok(self.end_content(bytes.len() as u64, left, class, found));
             }
             let packer = if self.packs && self.hashes.contents { Some(StreamPacker::new()?) } else { None };
@@ -307,8 +310,8 @@ impl Files {
         true
     }
 
-    /// At the end of the stream: structure becomes a unit, and what is odd is told.
-    pub(super) fn finish(&mut self, findings: &mut Findings) -> Result<()> {
+    /// At the end of the stream: structure becomes a unit.
+    pub(super) fn end(&mut self) -> Result<()> {
         if let Some(Structure { hasher, packer }) = self.structure.take() {
             let packing = match packer {
                 Some(packer) => Packing::Done(packer.finish()?),
@@ -324,6 +327,11 @@ impl Files {
                 packing,
             });
         }
+        Ok(())
+    }
+
+    /// Tells what is odd, once all was read.
+    pub(super) fn tell(&self, findings: &mut Findings) {
         let (count, bytes) = self.closed;
         if count > 0 {
             findings.note(
@@ -331,8 +339,8 @@ impl Files {
                 format!("archives among the files were not opened, count={count}, bytes={bytes}"),
             );
         }
-        let Form::Tars(tars) = &self.form else { return Ok(()) };
-        let Some(Level { tar, .. }) = tars.first() else { return Ok(()) };
+        let Form::Tars(tars) = &self.form else { return };
+        let Some(Level { tar, .. }) = tars.first() else { return };
         let odd = tar.oddities();
         if let Some(at) = odd.broken {
             findings.note(
@@ -355,21 +363,6 @@ impl Files {
                 format!("sparse files are measured without their holes, count={}", odd.sparse),
             );
         }
-        Ok(())
-    }
-}
-
-/// A content that is in memory.
-fn whole(bytes: &[u8], content: &Content, packing: Packing) -> Found {
-    let zeros = is_zeros(bytes);
-    Found {
-        hash: blake3::hash(bytes).into(),
-        length: bytes.len() as u64,
-        offset: content.start,
-        zeros,
-        class: Class::of(bytes, zeros),
-        path: content.path.clone(),
-        packing,
     }
 }
 

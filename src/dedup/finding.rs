@@ -6,7 +6,7 @@ use serde::Serialize;
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Finding {
-    /// The digest of the blob.
+    /// The digest of the blob; of what an archive names and does not have, the name.
     pub digest: String,
     /// Some of its bytes are in no figure beyond `logical` and `stored`: the others are too small by them.
     pub incomplete: bool,
@@ -45,7 +45,7 @@ pub enum FindingKind {
     TruncatedTar,
     /// Something follows the end of the tar; it is measured with the headers.
     TrailingData,
-    /// Compressed with something else than gzip or zstd; measured as it is stored.
+    /// Compressed with something else than gzip or zstd, or a zip; measured as it is stored.
     OtherCompression,
     /// Sparse files in the tar; measured as they are stored there, without their holes.
     SparseFiles,

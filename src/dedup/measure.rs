@@ -2,29 +2,26 @@
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
-use super::corpus::{Blob, Corpus, Part};
-use super::finding::{FindingKind, Findings};
+use super::corpus::{Blob, Corpus};
 use super::granularity::Granularity;
 use super::measurement::{Measured, Measurement, Took};
-use super::packer::{self, Packer};
+use super::packer;
 use super::plain::Bounds;
 use super::report::Parameters;
-use super::stages::Stages;
 use super::table::Table;
-use super::turn::{Held, Turns};
-use super::unit::{Found, Key, Packing, UnitSink};
-use super::walk::{Rules, Taker, Walk, Walked};
-use crate::{Error, ErrorKind, Result};
+use super::turn::Turns;
+use super::unit::UnitSink;
+use super::walk::Rules;
+use super::worker::{self, Outcome, Shared};
+use crate::Result;
 
 /// How often the observer is asked.
 const TICK: Duration = Duration::from_millis(100);
 /// The most that tables may take: beyond it their positions do not fit 32 bits.
 const MAX_MEMORY: u64 = 200 << 30;
+const MAX_THREADS: usize = 1024;
 
 /// How far a measurement is.
 #[non_exhaustive]
@@ -184,9 +181,10 @@ impl Measure {
         self
     }
 
-    /// How many threads work; all cores by default. Decides no figure.
+    /// How many threads work, at most 1,024; all cores by default. Decides no figure. Where there are more than blobs, several work on one,
+    /// unless units are written.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads.max(1);
+        self.threads = threads.clamp(1, MAX_THREADS);
         self
     }
 
@@ -227,65 +225,43 @@ impl Measure {
         let start = Instant::now();
         let mut settings = self.settings.clone();
         settings.rules.with_paths = sink.is_some();
-        // Large blobs first, so that the last to end are small; units come out in the order of blobs.
-        let mut order: Vec<usize> = (0..corpus.blobs.len()).collect();
-        if sink.is_none() {
-            order.sort_by_key(|at| {
-                std::cmp::Reverse(corpus.blobs.get(*at).map_or(0, |blob| blob.descriptor.size))
-            });
-        }
+        let (order, workers) = order(corpus, self.threads, sink.is_some());
         let shares = settings.rules.granularities.len() as u64;
         let tables = settings.rules.granularities.iter().map(|granularity| {
             let limit = if granularity.is_blob() { u64::MAX } else { settings.memory / shares };
-            Mutex::new(Table::new(limit, granularity.is_file()))
+            Table::new(limit, granularity.is_file())
         });
-        let shared = Shared {
+        let threads = self.threads;
+        let shared = Shared::new(
             corpus,
-            tables: tables.collect(),
+            &settings,
+            tables.collect(),
             order,
-            next: AtomicUsize::new(0),
-            done: Done::default(),
-            stopped: AtomicBool::new(false),
-            outcome: Mutex::new(Outcome {
-                blobs: corpus.blobs.iter().map(|_| None).collect(),
-                ..Outcome::default()
-            }),
-            turns: sink.map(|sink| Turns::new(sink, corpus, settings.kinds())),
-            settings: &settings,
-        };
-        let threads = self.threads.min(corpus.blobs.len()).max(1);
+            sink.map(|sink| Turns::new(sink, corpus, settings.kinds())),
+        );
+        // Units have to come in one order, which a blob's own thread keeps.
+        if shared.turns.is_none() {
+            shared.spare.give(threads.saturating_sub(workers));
+        }
         std::thread::scope(|scope| {
             let (finished, all_finished) = crossbeam::channel::bounded::<()>(0);
-            for _ in 0..threads {
+            for _ in 0..workers {
                 let (shared, finished) = (&shared, finished.clone());
                 scope.spawn(move || {
-                    // A chunker of somebody else may panic: nobody must wait for the turn of its blob.
-                    let _stopping = StopOnPanic(shared);
-                    if let Err(error) = work(shared) {
-                        shared.outcome.lock().error.get_or_insert(error);
-                        shared.stop();
-                    }
+                    worker::run(shared);
                     drop(finished);
                 });
             }
             drop(finished);
             // Ends when the last thread drops its side.
             while let Err(crossbeam::channel::RecvTimeoutError::Timeout) = all_finished.recv_timeout(TICK) {
-                if observer(&shared.done.progress(corpus)).is_break() {
+                if observer(&shared.progress()).is_break() {
                     shared.stop();
                 }
             }
         });
-        let stopped = shared.stopped.load(Ordering::Relaxed);
-        let Shared { tables, outcome, .. } = shared;
-        let Outcome { blobs, stages, error } = outcome.into_inner();
-        if let Some(error) = error {
-            return Err(error);
-        }
-        if stopped {
-            return Err(interrupted());
-        }
-        let mut tables: Vec<Table> = tables.into_iter().map(Mutex::into_inner).collect();
+        let (mut tables, outcome) = shared.finish()?;
+        let Outcome { blobs, stages, .. } = outcome;
         for table in &mut tables {
             table.finish(corpus.blobs.len());
         }
@@ -303,199 +279,19 @@ impl Measure {
     }
 }
 
-fn interrupted() -> Error {
-    Error::new(ErrorKind::Interrupted, "the measurement was stopped")
-}
-
-#[derive(Default)]
-struct Done {
-    blobs: AtomicU64,
-    stored: AtomicU64,
-    plain: AtomicU64,
-}
-
-impl Done {
-    fn progress(&self, corpus: &Corpus) -> Progress {
-        let total = corpus.blobs.iter().map(|blob| blob.descriptor.size);
-        Progress {
-            blobs: self.blobs.load(Ordering::Relaxed),
-            bytes: self.stored.load(Ordering::Relaxed),
-            plain_bytes: self.plain.load(Ordering::Relaxed),
-            total_bytes: total.fold(0, u64::saturating_add),
-        }
+/// In which order blobs are begun, and by how many threads.
+fn order(corpus: &Corpus, threads: usize, in_turn: bool) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..corpus.blobs.len()).collect();
+    let workers = threads.min(order.len()).max(1);
+    // Units come out in the order of blobs.
+    if in_turn {
+        return (order, workers);
     }
-}
-
-#[derive(Default)]
-struct Outcome {
-    blobs: Vec<Option<Measured>>,
-    stages: Stages,
-    error: Option<Error>,
-}
-
-/// What the threads have in common.
-struct Shared<'a> {
-    corpus: &'a Corpus,
-    settings: &'a Settings,
-    tables: Vec<Mutex<Table>>,
-    /// Blobs in the order in which they are begun.
-    order: Vec<usize>,
-    next: AtomicUsize,
-    done: Done,
-    stopped: AtomicBool,
-    outcome: Mutex<Outcome>,
-    turns: Option<Turns<'a>>,
-}
-
-impl Shared<'_> {
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        if let Some(turns) = &self.turns {
-            turns.stop();
-        }
-    }
-}
-
-/// Stops all threads when its own one panics.
-struct StopOnPanic<'a, 's>(&'a Shared<'s>);
-
-impl Drop for StopOnPanic<'_, '_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
-/// One thread: blobs as long as there are some.
-fn work(shared: &Shared<'_>) -> Result<()> {
-    let mut walk = Walk::new(&shared.settings.rules);
-    let mut packer = Packer::new()?;
-    loop {
-        let at = shared.next.fetch_add(1, Ordering::Relaxed);
-        let Some(at) = shared.order.get(at).copied() else { break };
-        let Some(blob) = shared.corpus.blobs.get(at) else { break };
-        let mut worker =
-            Worker { shared, blob: at, packer: &mut packer, held: Vec::new(), plain: 0, stored: 0 };
-        let measured = measure_blob(&mut walk, blob, &mut worker)?;
-        if let Some(turns) = &shared.turns {
-            turns.end(at, &mut worker.held)?;
-        }
-        shared.done.blobs.fetch_add(1, Ordering::Relaxed);
-        if let Some(place) = shared.outcome.lock().blobs.get_mut(at) {
-            *place = Some(measured);
-        }
-    }
-    shared.outcome.lock().stages.sum(&walk.stages);
-    Ok(())
-}
-
-fn measure_blob(walk: &mut Walk<'_>, blob: &Blob, worker: &mut Worker<'_, '_>) -> Result<Measured> {
-    let mut findings = Findings::default();
-    let digest = blob.descriptor.digest.to_string();
-    let walked = walk_blob(walk, blob, &digest, &mut findings, worker)?;
-    if let Some(walked) = &walked
-        && !findings.is_incomplete()
-        && walked.stored != blob.descriptor.size
-    {
-        let (said, found) = (blob.descriptor.size, walked.stored);
-        findings.incomplete(
-            FindingKind::SizeDiffers,
-            format!("another size than its descriptor says, expected={said}, found={found}"),
-        );
-    }
-    Ok(Measured {
-        descriptor: blob.descriptor.clone(),
-        part: blob.part,
-        walked,
-        incomplete: findings.is_incomplete(),
-        findings: findings.of(&digest),
-    })
-}
-
-/// Goes over a blob where it may be had; None if that is nowhere.
-fn walk_blob(
-    walk: &mut Walk<'_>,
-    blob: &Blob,
-    digest: &str,
-    findings: &mut Findings,
-    worker: &mut Worker<'_, '_>,
-) -> Result<Option<Walked>> {
-    let opens = blob.part == Part::Layer;
-    let hash = blake3::hash(digest.as_bytes()).into();
-    let mut failed = None;
-    for place in &blob.places {
-        match place.open(&blob.descriptor) {
-            Ok(Some(reader)) => return walk.go(reader, opens, hash, findings, worker).map(Some),
-            Ok(None) => {}
-            Err(error) => failed = Some(error),
-        }
-    }
-    if let Some(inlined) = blob.descriptor.inlined() {
-        let reader = Box::new(std::io::Cursor::new(inlined));
-        return walk.go(reader, opens, hash, findings, worker).map(Some);
-    }
-    match failed {
-        Some(error) => findings.incomplete(FindingKind::Unreadable, format!("cannot be opened: {error}")),
-        None => findings.incomplete(FindingKind::Missing, "there is no such content".into()),
-    }
-    Ok(None)
-}
-
-/// Takes the units of one blob.
-struct Worker<'a, 's> {
-    shared: &'a Shared<'s>,
-    blob: usize,
-    packer: &'a mut Packer,
-    held: Vec<Held>,
-    plain: u64,
-    stored: u64,
-}
-
-impl Taker for Worker<'_, '_> {
-    fn take(
-        &mut self,
-        granularity: usize,
-        found: &mut [Found],
-        window: &[u8],
-        stages: &mut Stages,
-    ) -> Result<()> {
-        if found.is_empty() {
-            return Ok(());
-        }
-        let shared = self.shared;
-        if let Some(turns) = &shared.turns {
-            turns.take(self.blob, granularity, found, &mut self.held)?;
-        }
-        let Some(table) = shared.tables.get(granularity) else { return Ok(()) };
-        if !shared.settings.rules.packs {
-            found.iter_mut().for_each(|found| found.packing = Packing::None);
-        }
-        let start = Instant::now();
-        let wanted = table.lock().add(self.blob, found, shared.settings.pack_one_in);
-        stages.table.add(found.iter().map(|found| found.length).sum(), start);
-        if !wanted.contains(&true) {
-            return Ok(());
-        }
-        let start = Instant::now();
-        let mut sizes: Vec<(Key, u64)> = Vec::new();
-        let mut bytes = 0;
-        for (found, _) in found.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
-            if let Packing::Window(range) = &found.packing {
-                sizes.push((found.key(), self.packer.size(window.get(range.clone()).unwrap_or_default())?));
-                bytes += found.length;
-            }
-        }
-        table.lock().set_packed(&sizes);
-        stages.pack.add(bytes, start);
-        Ok(())
-    }
-
-    fn go_on(&mut self, plain: u64, stored: u64) -> Result<()> {
-        let done = &self.shared.done;
-        done.plain.fetch_add(plain.saturating_sub(self.plain), Ordering::Relaxed);
-        done.stored.fetch_add(stored.saturating_sub(self.stored), Ordering::Relaxed);
-        (self.plain, self.stored) = (plain, stored);
-        if self.shared.stopped.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
-    }
+    // Large blobs first, so that the last to end are small, but as they stand where a place has an order.
+    let position = |blob: &Blob| blob.places.first().and_then(|place| place.position(&blob.descriptor));
+    order.sort_by_cached_key(|at| {
+        corpus.blobs.get(*at).map(|blob| (position(blob), std::cmp::Reverse(blob.descriptor.size)))
+    });
+    let is_ordered = corpus.blobs.iter().any(|blob| position(blob).is_some());
+    (order, if is_ordered { 1 } else { workers })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::corpus::{Contents, Corpus};
 use crate::oci::{Descriptor, Manifest, ManifestKind, RepositoryName, Role, Tag};
 use crate::transfer::Source;
+use crate::transfer::archive::Archive;
 use crate::{Digest, Repository, Result, Store};
 
 /// How many rows are asked for at once.
@@ -14,20 +15,15 @@ const PAGE: usize = 1000;
 /// How deep indexes within each other are followed.
 const MAX_DEPTH: usize = 8;
 
-struct InRepository(Repository);
-
-impl Contents for InRepository {
-    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
-        let reader = self.0.reader(&descriptor.digest).map_err(io::Error::other)?;
-        Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read + Send>))
-    }
-}
-
 struct InSource(Arc<dyn Source>);
 
 impl Contents for InSource {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
         self.0.content(descriptor, 0).map_err(io::Error::other)
+    }
+
+    fn position(&self, descriptor: &Descriptor) -> Option<(u32, u64)> {
+        self.0.position(&descriptor.digest)
     }
 }
 
@@ -66,62 +62,41 @@ impl Corpus {
     ///
     /// As [`Corpus::add_store`].
     pub fn add_repository(&mut self, name: &str, repository: &Repository) -> Result<()> {
-        let mut tags: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = repository.tags(after.as_deref(), PAGE)?;
-            for entry in &page.items {
-                tags.entry(entry.digest).or_default().push(entry.tag.to_string());
-            }
-            after = page.items.last().map(|entry| entry.tag.to_string());
-            if !page.more {
-                break;
-            }
+        self.add_source(name, Arc::new(repository.clone()))
+    }
+
+    /// Adds every image of every repository of an archive, as [`Corpus::add_store`] does of the layout that it would be unpacked to. What is compressed
+    /// as a whole is read in its order, blob after blob, unless units are written. What the archive names and nobody can use is a finding.
+    ///
+    /// # Errors
+    ///
+    /// As reads of the archive.
+    pub fn add_archive(&mut self, name: &str, archive: &Archive) -> Result<()> {
+        for repository in archive.repositories() {
+            let name = if repository.is_unnamed() { name.to_owned() } else { format!("{name}:{repository}") };
+            self.add_source(&name, Arc::new(archive.repository(&repository)))?;
         }
-        let mut roots = Vec::new();
-        let mut after: Option<Digest> = None;
-        loop {
-            let page = repository.manifests(after.as_ref(), PAGE)?;
-            after = page.items.last().map(|manifest| manifest.digest);
-            roots.extend(page.items.into_iter().map(|manifest| {
-                let tags = tags.remove(&manifest.digest);
-                (tags.map(|tags| tags.join(",")), manifest)
-            }));
-            if !page.more {
-                break;
-            }
+        for (name, why) in archive.unusable() {
+            self.note_unusable(name, why);
         }
-        self.add_roots(name, repository, roots)
+        Ok(())
     }
 
     /// Adds the image that a descriptor names, or those that it lists, as [`Corpus::add_store`] does.
     ///
     /// # Errors
     ///
-    /// As [`Corpus::add_store`].
+    /// As the source, for its manifests.
     pub fn add_reference(
         &mut self,
         name: &str,
-        repository: &Repository,
+        source: Arc<dyn Source>,
         descriptor: &Descriptor,
     ) -> Result<()> {
-        self.add_roots(name, repository, vec![(Some(String::new()), descriptor.clone())])
+        self.add_roots(name, vec![(Some(String::new()), descriptor.clone())], source)
     }
 
-    fn add_roots(
-        &mut self,
-        name: &str,
-        repository: &Repository,
-        roots: Vec<(Option<String>, Descriptor)>,
-    ) -> Result<()> {
-        let fetch = |descriptor: &Descriptor| {
-            let stored = repository.manifest(&descriptor.digest)?;
-            Ok(stored.map(|stored| stored.content.to_vec()))
-        };
-        self.add_manifests(name, roots, &fetch, Arc::new(InRepository(repository.clone())))
-    }
-
-    /// Adds every image that the tags of a source lead to, as [`Corpus::add_store`] does.
+    /// Adds every image of a source, as [`Corpus::add_store`] does; those without a tag where the source can list them.
     ///
     /// # Errors
     ///
@@ -142,7 +117,30 @@ impl Corpus {
                 break;
             }
         }
-        let roots = tags.into_values().map(|(tags, descriptor)| (Some(tags.join(",")), descriptor)).collect();
+        let mut roots = Vec::new();
+        let mut after: Option<Digest> = None;
+        while let Some(page) = source.manifests(after.as_ref(), PAGE)? {
+            after = page.items.last().map(|manifest| manifest.digest);
+            roots.extend(
+                page.items
+                    .into_iter()
+                    .filter(|manifest| !tags.contains_key(&manifest.digest))
+                    .map(|manifest| (None, manifest)),
+            );
+            if !page.more {
+                break;
+            }
+        }
+        roots.extend(tags.into_values().map(|(tags, descriptor)| (Some(tags.join(",")), descriptor)));
+        self.add_roots(name, roots, source)
+    }
+
+    fn add_roots(
+        &mut self,
+        name: &str,
+        roots: Vec<(Option<String>, Descriptor)>,
+        source: Arc<dyn Source>,
+    ) -> Result<()> {
         let of_manifests = Arc::clone(&source);
         let fetch = |descriptor: &Descriptor| {
             let fetched = of_manifests.manifest(&descriptor.digest)?;

@@ -21,8 +21,13 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The first of the magic numbers of frames that zstd skips; the lowest four bits count.
 const ZSTD_SKIPPED: u32 = 0x184d_2a50;
 /// What else is often met, with its name.
-const OTHERS: [(&[u8], &str); 4] =
-    [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"), (b"LZIP", "lzip")];
+const OTHERS: [(&[u8], &str); 5] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"LZIP", "lzip"),
+    (b"PK\x03\x04", "zip"),
+];
 
 /// How far content may unfold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

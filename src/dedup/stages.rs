@@ -24,7 +24,7 @@ impl Stage {
         self.time += since.elapsed();
     }
 
-    fn sum(&mut self, other: Self) {
+    pub(super) fn sum(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.time += other.time;
     }

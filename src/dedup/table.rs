@@ -130,10 +130,12 @@ impl Table {
     fn occur(&mut self, blob: usize, unit: Unit, path: Option<Box<str>>) -> bool {
         let (at, is_new) = match self.find(&unit.key) {
             Ok(at) => {
-                if unit.packed != UNPACKED
-                    && let Some(there) = self.units.get_mut(at)
-                {
-                    there.packed = unit.packed;
+                if let Some(there) = self.units.get_mut(at) {
+                    // A whole blob may have been known as far as another place has it.
+                    there.length = unit.length;
+                    if unit.packed != UNPACKED {
+                        there.packed = unit.packed;
+                    }
                 }
                 (at, false)
             }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Serialize, Serializer};
 
 use super::class::Class;
+use super::files::is_zeros;
 
 /// What tells units apart: the first 128 bits of their BLAKE3.
 pub(super) type Key = [u8; 16];
@@ -37,6 +38,17 @@ pub(super) enum Packing {
 impl Found {
     pub(super) fn key(&self) -> Key {
         key(&self.hash)
+    }
+
+    /// Hashes what stands in the window. Everything else was hashed as it came.
+    pub(super) fn hash_in(&mut self, window: &[u8]) {
+        let Packing::Window(range) = &self.packing else { return };
+        let bytes = window.get(range.clone()).unwrap_or_default();
+        self.hash = blake3::hash(bytes).into();
+        self.zeros = is_zeros(bytes);
+        if self.zeros {
+            self.class = Class::Zeros;
+        }
     }
 
     /// The same once more, for another granularity.

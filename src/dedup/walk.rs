@@ -1,21 +1,22 @@
 //! One pass over the plain bytes of a blob, for all granularities.
 
-use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::chunker::{Chunker, MAX_CHUNK};
+use bytes::Bytes;
+
 use super::class::Class;
-use super::files::{Files, Hashes, Segment, is_zeros};
+use super::files::{Files, Hashes, is_zeros};
 use super::finding::Findings;
-use super::granularity::{Granularity, Kind};
+use super::granularity::Granularity;
+use super::lane::Lane;
 use super::packer::StreamPacker;
 use super::plain::{Bounds, Plain};
+use super::spare::{Spare, spread};
 use super::stages::Stages;
 use super::unit::{Found, Packing};
-use super::window::Window;
-use crate::{Error, Result};
+use super::window::{FILL, LARGE_FILL, Source, Window};
+use crate::Result;
 
 /// How blobs are gone over.
 #[derive(Clone, Debug)]
@@ -30,12 +31,13 @@ pub(super) struct Rules {
 
 /// Takes units while their bytes are in the window.
 pub(super) trait Taker {
-    /// Units of one granularity in their order; they may be changed and are forgotten afterwards.
+    /// Units of one granularity in their order; they may be changed and are forgotten afterwards. So many threads may help.
     fn take(
         &mut self,
         granularity: usize,
         found: &mut [Found],
         window: &[u8],
+        helpers: usize,
         stages: &mut Stages,
     ) -> Result<()>;
 
@@ -54,184 +56,141 @@ pub(super) struct Walked {
     pub(super) structure: u64,
 }
 
-/// The chunks of one granularity.
-struct Lane {
-    granularity: usize,
-    chunker: Arc<dyn Chunker>,
-    at: u64,
-    /// What is to be cut, where that is contents alone.
-    segments: Option<VecDeque<Segment>>,
-    found: Vec<Found>,
-}
-
 /// Goes over blobs, one after the other, with buffers that are used again.
 pub(super) struct Walk<'a> {
     rules: &'a Rules,
+    spare: &'a Spare,
     window: Window,
     pub(super) stages: Stages,
 }
 
+/// What is under way of one blob.
+struct Pass {
+    whole: Whole,
+    files: Files,
+    /// Which granularity is that of files.
+    place: Option<usize>,
+    lanes: Vec<Lane>,
+    /// What the window must keep from.
+    keep: u64,
+}
+
 impl<'a> Walk<'a> {
-    pub(super) fn new(rules: &'a Rules) -> Self {
-        Self { rules, window: Window::default(), stages: Stages::default() }
+    pub(super) fn new(rules: &'a Rules, spare: &'a Spare) -> Self {
+        Self { rules, spare, window: Window::default(), stages: Stages::default() }
     }
 
-    /// Goes over one blob. `opens` when it may be compressed or a tar; `digest` is the hash of the whole as a unit.
+    /// Goes over one blob, whose bytes may be in memory as a `whole`. `opens` when it may be compressed or a tar; `digest` is the hash of the whole as a unit.
     pub(super) fn go(
         &mut self,
         reader: Box<dyn Read + Send + '_>,
+        whole: Option<Bytes>,
         opens: bool,
         digest: [u8; 32],
         findings: &mut Findings,
         taker: &mut dyn Taker,
     ) -> Result<Walked> {
         let rules = self.rules;
-        let mut plain = Plain::open(reader, opens, rules.bounds, findings);
-        let mut blob = Whole::new(digest, rules.packs)?;
-        let place = rules.granularities.iter().position(Granularity::is_file);
-        let mut lanes = self.lanes();
-        let in_files = lanes.iter().any(|lane| lane.segments.is_some());
-        let hashes = Hashes { contents: place.is_some(), structure: place.is_some() || in_files };
-        let mut files = Files::new(hashes, rules.packs, rules.nested, opens);
-        self.window.restart();
-        let mut keep = 0;
-        loop {
-            let start = Instant::now();
-            let read = self.window.advance(keep, &mut plain, findings);
-            self.stages.read.add(read as u64, start);
-            taker.go_on(self.window.end(), plain.consumed())?;
-            let new = self.window.from(self.window.end() - read as u64);
-            blob.take(new)?;
-
-            let start = Instant::now();
-            files.advance(&self.window)?;
-            if self.window.ended() {
-                files.finish(findings)?;
-            }
-            if let Some(place) = place {
-                self.stages.of(place).add(read as u64, start);
-                taker.take(place, &mut files.found, self.window.bytes(), &mut self.stages)?;
-            }
-            let structure = files.found.iter().position(|found| found.class == Class::Structure);
-            let structure = structure.map(|at| files.found.swap_remove(at));
-            files.found.clear();
-            keep = files.keep();
-            for lane in &mut lanes {
-                let start = Instant::now();
-                lane.told(&files.segments, rules.with_paths);
-                lane.advance(&self.window)?;
-                if let (Some(_), Some(structure)) = (&lane.segments, &structure) {
-                    lane.found.push(structure.again());
-                }
-                self.stages.of(lane.granularity).add(read as u64, start);
-                taker.take(lane.granularity, &mut lane.found, self.window.bytes(), &mut self.stages)?;
-                lane.found.clear();
-                keep = keep.min(lane.keep());
-            }
-            files.segments.clear();
-            if self.window.ended() {
-                break;
+        let mut source = Source::new(Plain::open(reader, opens, rules.bounds, findings), findings);
+        let mut pass = Pass::new(rules, opens, digest)?;
+        let fits = |whole: &Bytes| whole.len() as u64 <= rules.bounds.bytes;
+        self.window.restart(whole.filter(fits).filter(|_| !source.is_compressed()));
+        while !self.window.ended() {
+            let helpers = self.spare.take();
+            let fill = if helpers.count > 0 { LARGE_FILL } else { FILL };
+            let read = self.window.advance(pass.keep, fill, &mut source);
+            taker.go_on(self.window.end(), source.consumed())?;
+            let (window, stages) = (&self.window, &mut self.stages);
+            let is_work = helpers.count > 2 || (helpers.count > 0 && source.is_compressed());
+            if is_work && !window.is_lent() && !window.ended() {
+                // One of them reads what comes next.
+                std::thread::scope(|scope| {
+                    scope.spawn(|| source.read_ahead(fill));
+                    pass.over(window, read, helpers.count - 1, stages, taker)
+                })?;
+            } else {
+                pass.over(window, read, helpers.count, stages, taker)?;
             }
         }
-        let whole = blob.finish(self.window.end())?;
-        for (at, _) in rules.granularities.iter().enumerate().filter(|(_, granularity)| granularity.is_blob())
-        {
-            taker.take(at, &mut [whole.again()], &[], &mut self.stages)?;
+        let length = self.window.end();
+        let whole = pass.whole.finish(length)?;
+        let all = rules.granularities.iter().enumerate();
+        for (at, _) in all.filter(|(_, granularity)| granularity.is_blob()) {
+            taker.take(at, &mut [whole.again()], &[], 0, &mut self.stages)?;
         }
+        self.stages.read.sum(source.stage);
+        let (encoding, stored) = (source.encoding(), source.consumed());
+        pass.files.tell(findings);
+        let files = pass.files;
         Ok(Walked {
-            encoding: plain.encoding(),
-            plain: self.window.end(),
-            stored: plain.consumed(),
+            encoding,
+            plain: length,
+            stored,
             files: files.is_tar().then_some(files.count),
             structure: files.structure_bytes,
         })
     }
-
-    fn lanes(&self) -> Vec<Lane> {
-        let lane = |(granularity, one): (usize, &Granularity)| match &one.0 {
-            Kind::Chunks { chunker, in_files } => Some(Lane {
-                granularity,
-                chunker: Arc::clone(chunker),
-                at: 0,
-                segments: in_files.then(VecDeque::new),
-                found: Vec::new(),
-            }),
-            Kind::Blob | Kind::File => None,
-        };
-        self.rules.granularities.iter().enumerate().filter_map(lane).collect()
-    }
 }
 
-impl Lane {
-    /// Hears of more contents.
-    fn told(&mut self, new: &[Segment], with_paths: bool) {
-        let Some(segments) = &mut self.segments else { return };
-        let segment = |new: &Segment| Segment {
-            path: if with_paths { new.path.clone() } else { None },
-            start: new.start,
-            end: new.end,
-        };
-        segments.extend(new.iter().map(segment));
+impl Pass {
+    fn new(rules: &Rules, opens: bool, digest: [u8; 32]) -> Result<Self> {
+        let place = rules.granularities.iter().position(Granularity::is_file);
+        let lanes: Vec<Lane> = rules
+            .granularities
+            .iter()
+            .enumerate()
+            .filter_map(|(at, one)| Lane::of(at, one, rules.with_paths))
+            .collect();
+        let in_files = lanes.iter().any(Lane::is_in_files);
+        let hashes = Hashes { contents: place.is_some(), structure: place.is_some() || in_files };
+        Ok(Self {
+            whole: Whole::new(digest, rules.packs)?,
+            files: Files::new(hashes, rules.packs, rules.nested, opens),
+            place,
+            lanes,
+            keep: 0,
+        })
     }
 
-    /// What the window must keep from.
-    fn keep(&self) -> u64 {
-        match &self.segments {
-            None => self.at,
-            Some(segments) => segments.front().map_or(u64::MAX, |segment| self.at.max(segment.start)),
+    /// Goes over what the window has, `read` bytes of it for the first time.
+    fn over(
+        &mut self,
+        window: &Window,
+        read: usize,
+        helpers: usize,
+        stages: &mut Stages,
+        taker: &mut dyn Taker,
+    ) -> Result<()> {
+        self.whole.take(window.from(window.end() - read as u64))?;
+        let start = Instant::now();
+        let files = &mut self.files;
+        files.advance(window)?;
+        if window.ended() {
+            files.end()?;
         }
-    }
-
-    /// Cuts what can be cut of what the window has.
-    fn advance(&mut self, window: &Window) -> Result<()> {
-        loop {
-            let (end, path) = match &self.segments {
-                None => (u64::MAX, None),
-                Some(segments) => match segments.front() {
-                    None => return Ok(()),
-                    Some(segment) => {
-                        self.at = self.at.max(segment.start);
-                        (segment.end, segment.path.clone())
-                    }
-                },
-            };
-            let bytes = window.from(self.at);
-            let left = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-            let bytes = bytes.get(..left).unwrap_or(bytes);
-            let ends = bytes.len() == left || window.ended();
-            if bytes.is_empty() {
-                match &mut self.segments {
-                    Some(segments) if ends => {
-                        segments.pop_front();
-                        continue;
-                    }
-                    _ => return Ok(()),
-                }
-            }
-            let most = self.chunker.max_size().min(MAX_CHUNK);
-            if bytes.len() < most && !ends {
-                return Ok(());
-            }
-            let length = self.chunker.cut(bytes);
-            let Some(chunk) = bytes.get(..length).filter(|_| (1..=most).contains(&length)) else {
-                return Err(Error::invalid(format!(
-                    "a chunker cut where it must not, chunker={}, length={length}, of={}",
-                    self.chunker.name(),
-                    bytes.len()
-                )));
-            };
-            let start = window.place(self.at);
-            self.found.push(Found {
-                hash: blake3::hash(chunk).into(),
-                length: length as u64,
-                offset: self.at,
-                zeros: is_zeros(chunk),
-                class: Class::Other,
-                path,
-                packing: Packing::Window(start..start + length),
-            });
-            self.at += length as u64;
+        if let Some(place) = self.place {
+            spread(&mut files.found, helpers, || (), |(), found| found.hash_in(window.bytes()));
+            stages.of(place).add(read as u64, start);
+            taker.take(place, &mut files.found, window.bytes(), helpers, stages)?;
         }
+        let structure = files.found.iter().position(|found| found.class == Class::Structure);
+        let structure = structure.map(|at| files.found.swap_remove(at));
+        files.found.clear();
+        self.keep = files.keep();
+        for lane in &mut self.lanes {
+            let start = Instant::now();
+            lane.told(&files.segments);
+            lane.advance(window, helpers)?;
+            if let Some(structure) = structure.as_ref().filter(|_| lane.is_in_files()) {
+                lane.found.push(structure.again());
+            }
+            stages.of(lane.granularity).add(read as u64, start);
+            taker.take(lane.granularity, &mut lane.found, window.bytes(), helpers, stages)?;
+            lane.found.clear();
+            self.keep = self.keep.min(lane.keep());
+        }
+        files.segments.clear();
+        Ok(())
     }
 }
 

@@ -124,6 +124,11 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// Where a content stands in a place that is best read in its order, from its beginning to its end; None where any order does.
+    fn position(&self, _digest: &Digest) -> Option<(u32, u64)> {
+        None
+    }
+
     /// Content as a file of this machine, so that a sink can share its blocks. None where there is none.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::support::{Place, text};
 
 /// Bytes that do not repeat.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -20,17 +20,17 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn code(output: &std::process::Output) -> i32 {
+pub(crate) fn code(output: &std::process::Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -49,7 +49,7 @@ fn place() -> Place {
     place
 }
 
-fn without_times(text: &str) -> String {
+pub(crate) fn without_times(text: &str) -> String {
     let mut value: Value = serde_json::from_str(text).unwrap();
     assert!(value.as_object_mut().unwrap().remove("times").is_some());
     serde_json::to_string(&value).unwrap()

@@ -11,6 +11,8 @@ mod concurrency;
 mod copying;
 mod cp;
 mod dedup;
+mod dedup_archives;
+mod dedup_html;
 mod directories;
 mod flags;
 mod hostile;

@@ -46,6 +46,7 @@ fn compressed_streams_that_are_broken_are_told() {
         ("a second member cut", [gz.clone(), cut(&gz, 9)].concat(), FindingKind::Truncated, true),
         ("no end of empty members", gzip(b"").repeat(20_000), FindingKind::BrokenCompression, true),
         ("xz", b"\xfd7zXZ\0and so on".to_vec(), FindingKind::OtherCompression, false),
+        ("zip", b"PK\x03\x04and so on".to_vec(), FindingKind::OtherCompression, false),
     ];
     for (name, bytes, kind, incomplete) in cases {
         let (report, findings) = report(&bytes);
@@ -237,6 +238,30 @@ fn missing_content_and_broken_manifests_are_findings() {
     assert_eq!((report.corpus.unmeasured_blobs, report.corpus.images), (1, 2));
     let layer = report.inputs.iter().find(|input| input.role == "layer").unwrap();
     assert_eq!((layer.encoding, layer.size, layer.plain_bytes), (None, 5, 0));
+}
+
+/// Large files have their size in base 256, which small ones may have too.
+#[test]
+fn sizes_in_base_256_are_read() {
+    let content = noise(1, 3000);
+    let mut bytes = tar(&[("f", &content)]);
+    bytes[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b, 0xb8]);
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().map(|byte| u32::from(*byte)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let found = run(&measure(&["file"]), &files(&[&bytes, &content])).report();
+    assert_eq!(found.findings, []);
+    assert_eq!((found.inputs[0].files, found.granularities[1].inter_image_bytes), (Some(1), 3000));
+}
+
+/// An archive within another that is cut takes nothing of what follows it.
+#[test]
+fn an_inner_archive_ends_where_its_file_ends() {
+    let (content, next) = (noise(1, 3000), noise(2, 2000));
+    let inner = tar(&[("a", &content)]);
+    let outer = tar(&[("inner.tar", &inner[..1512]), ("b", &next)]);
+    let found = run(&measure(&["file"]).nested(1), &files(&[&outer, &next])).report();
+    assert_eq!((found.inputs[0].files, found.granularities[1].inter_image_bytes), (Some(2), 2000));
 }
 
 proptest! {

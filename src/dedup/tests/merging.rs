@@ -69,6 +69,27 @@ fn content_that_one_lacks_is_taken_from_the_other() {
     assert_eq!(text(merged.report()), text(run(&measure, &whole).report()));
 }
 
+/// What is cut short in one place counts as it is whole in the other, whichever comes first.
+#[test]
+fn content_that_is_damaged_in_one_is_taken_from_the_other() {
+    let damaged = |at: usize, mut blobs: Blobs| {
+        if at == 0 {
+            blobs.0.values_mut().filter(|bytes| bytes.len() > 9000).for_each(|bytes| bytes.truncate(5000));
+        }
+        blobs
+    };
+    let [one, two, _] = corpora(damaged);
+    let [.., whole] = corpora(|_, blobs| blobs);
+    let measure = measure(&GRANULARITIES);
+    let first = run(&measure, &one);
+    assert_eq!(first.report().corpus.incomplete_blobs, 1);
+    let merged = first.merge(run(&measure, &two)).unwrap();
+    assert!(!merged.is_incomplete());
+    assert!(text(merged.report()) == text(run(&measure, &whole).report()), "not what is measured at once");
+    let turned = run(&measure, &two).merge(run(&measure, &one)).unwrap();
+    assert!(!turned.is_incomplete());
+}
+
 #[test]
 fn other_settings_are_refused() {
     let [one, two, _] = corpora(|_, blobs| blobs);

@@ -8,4 +8,5 @@ mod reference;
 mod sampled;
 mod support;
 mod synthetic;
+mod threads;
 mod units;

@@ -1,6 +1,7 @@
 //! Images out of stores: their names, indexes, what is listed and not here.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::dedup::{Corpus, FindingKind, Measure, Report};
 use crate::oci::{Descriptor, RepositoryName, Tag, media_type};
@@ -89,7 +90,7 @@ fn every_image_of_a_store_is_one() {
     // One of them by its name.
     let tag: Tag = "v2".parse().unwrap();
     let mut corpus = Corpus::new();
-    corpus.add_reference("R", &app, &app.resolve(&tag).unwrap().unwrap()).unwrap();
+    corpus.add_reference("R", Arc::new(app.clone()), &app.resolve(&tag).unwrap().unwrap()).unwrap();
     assert_eq!(names(&report(&corpus)), ["R (linux/amd64)", "R (linux/arm64)"]);
 }
 
@@ -112,7 +113,7 @@ fn what_an_index_lists_and_is_not_here_is_no_image() {
         .push_sparse_manifest(&repository, media_type::IMAGE_INDEX, index, crate::Algorithm::default())
         .unwrap();
     batch.commit().unwrap();
-    corpus.add_reference("S", &repository, &descriptor).unwrap();
+    corpus.add_reference("S", Arc::new(repository), &descriptor).unwrap();
     let found = report(&corpus);
     assert_eq!(found.corpus.images, 1);
     let kinds: Vec<_> = found.findings.iter().map(|finding| (finding.kind, finding.incomplete)).collect();

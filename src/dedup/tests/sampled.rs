@@ -66,6 +66,7 @@ fn packing_a_sample_is_near_packing_all() {
     assert_eq!(all.packed_error95, Some(0));
     let off = all.packed_bytes.unwrap().abs_diff(some.packed_bytes.unwrap());
     assert!(off <= some.packed_error95.unwrap(), "{off}");
+    assert_ne!(some.packed_error95, Some(0));
     assert!(some.packed_error95.unwrap() < all.packed_bytes.unwrap() / 20);
     let none = run(&measure(&["fixed:512"]).pack_one_in(0), &corpus).report();
     assert!(none.granularities[1].packed_bytes.is_none() && none.granularities[1].effective.is_none());

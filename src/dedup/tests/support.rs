@@ -5,6 +5,8 @@ use std::io::{Cursor, Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::Digest;
 use crate::dedup::random::Random;
 use crate::dedup::{Contents, Corpus, Granularity, Measure, Measurement, Report};
@@ -18,6 +20,16 @@ impl Contents for Blobs {
     fn open(&self, descriptor: &Descriptor) -> std::io::Result<Option<Box<dyn Read + Send + '_>>> {
         Ok(self.0.get(&descriptor.digest).map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>))
     }
+
+    /// Half of them are lent as they are: figures must not tell which.
+    fn bytes(&self, descriptor: &Descriptor) -> std::io::Result<Option<Bytes>> {
+        let bytes = self.0.get(&descriptor.digest).filter(|bytes| is_lent(bytes));
+        Ok(bytes.map(|bytes| Bytes::copy_from_slice(bytes)))
+    }
+}
+
+pub(super) fn is_lent(blob: &[u8]) -> bool {
+    Digest::of(blob).as_bytes()[0].is_multiple_of(2)
 }
 
 /// A manifest of these layers, with the blobs added; `created` is a year.

@@ -457,6 +457,10 @@ impl Source for ArchiveRepository {
         Ok(Some(page))
     }
 
+    fn position(&self, digest: &Digest) -> Option<(u32, u64)> {
+        self.archive.is_compressed().then(|| self.archive.order(digest))
+    }
+
     fn referrers(&self, subject: &Digest) -> Result<FoundReferrers> {
         let found = self.archive.catalog().repositories.get(&self.name);
         let digests = found.and_then(|found| found.referrers.get(subject)).map_or(&[][..], Vec::as_slice);

@@ -1,4 +1,4 @@
-//! The sources of a measurement: layouts, files, and directories of both.
+//! The sources of a measurement: layouts, archives of them, files, and directories of files and layouts.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use orlop::dedup::{Contents, Corpus};
 use orlop::digest::Digester;
+use orlop::oci::names::Meaning;
 use orlop::oci::{Descriptor, RepositoryName};
 use orlop::{Algorithm, Digest, Store};
 use rustix::fs::OFlags;
@@ -19,6 +20,7 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::reference::{Selector, Target};
 use crate::session;
+use crate::tar_ref;
 
 /// What a plain file is said to be.
 const FILE: &str = "application/octet-stream";
@@ -37,6 +39,8 @@ pub(super) fn read(sources: &[String], output: &Output) -> Result<Corpus, Failur
             inputs.file(path)?;
         } else if path.is_dir() && !is_layout(path) {
             inputs.directory(path, 0)?;
+        } else if let Some(target) = tar_ref::parse(source) {
+            inputs.archive(&target?)?;
         } else {
             let target: Target = source.parse()?;
             inputs.target(&target)?;
@@ -62,7 +66,26 @@ impl Inputs<'_> {
             return Ok(self.corpus.add_store(&target.shown(), &store)?);
         }
         let found = target.find(&store)?;
-        Ok(self.corpus.add_reference(&target.shown(), &found.repository, &found.descriptor)?)
+        Ok(self.corpus.add_reference(&target.shown(), Arc::new(found.repository), &found.descriptor)?)
+    }
+
+    /// An archive of a layout or of docker, read where it lies.
+    fn archive(&mut self, target: &Target) -> Result<(), Failure> {
+        let archive = tar_ref::open(target)?;
+        let shown = target.shown().replacen("oci:", "tar:", 1);
+        match &target.selector {
+            Selector::Layout => return Ok(self.corpus.add_archive(&shown, &archive)?),
+            Selector::Name(name) if matches!(archive.find_name(name), Meaning::None) => {
+                if let Ok(name) = name.parse::<RepositoryName>()
+                    && archive.repositories().contains(&name)
+                {
+                    return Ok(self.corpus.add_source(&shown, Arc::new(archive.repository(&name)))?);
+                }
+            }
+            _ => {}
+        }
+        let (repository, descriptor) = tar_ref::find(&archive, target)?;
+        Ok(self.corpus.add_reference(&shown, Arc::new(archive.repository(&repository)), &descriptor)?)
     }
 
     /// Files in the order of their names, and layouts among them.

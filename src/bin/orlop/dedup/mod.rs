@@ -26,8 +26,8 @@ const NOTHING: &str = "nothing was measured";
 
 const MORE: &str = "\
 Nothing that is measured is written to. A SOURCE is a store or layout (oci:DIR, or an existing directory), a repository or an \
-image of one (oci:DIR:NAME, oci:DIR@DIGEST), a file, or a directory of files. A file is an image of one layer; layers and files are \
-looked into through gzip and zstd, and as tars.
+image of one (oci:DIR:NAME, oci:DIR@DIGEST), an archive of a layout or of docker (tar:FILE, tar:FILE:NAME), a file, or a directory of \
+files. A file is an image of one layer; layers and files are looked into through gzip and zstd, and as tars.
 
 What is compared (--by, repeatable; whole blobs always are):
   file               the content of each file in a layer; headers and padding of a layer are one unit more
