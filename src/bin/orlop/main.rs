@@ -15,6 +15,7 @@ mod artifact;
 mod attach;
 mod attached;
 mod backup;
+mod bench;
 mod blob;
 mod checkpoint;
 mod closure;
@@ -199,6 +200,7 @@ fn ungrouped() -> Command {
             login::logout_command(),
             dedup::command(),
             serve::command(),
+            bench::command(),
             generate::completion_command(),
             generate::man_command(),
         ])
@@ -208,6 +210,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == complete::VERB) {
         complete::run(std::env::args_os().skip(2));
         return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == bench::CELL) {
+        return bench::run_cell(std::env::args().skip(2));
     }
     let result = match command().try_get_matches_from(std::env::args_os().map(source::argument)) {
         Ok(matches) => run(&matches),
@@ -268,6 +273,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "diff" => diff::run(&diff::Args::of(matches), &output),
         "login" => login::login(&login::Args::of(matches), &output),
         "logout" => login::logout(&login::Args::of(matches), &output),
+        "bench" => bench::run(&bench::Args::of(matches), &output),
         "serve" => serve::run(serve::Args::of(matches), &output),
         "dedup" => dedup::run(&dedup::Args::of(matches)?, &output),
         "gc" => gc::run(&gc::Args::of(matches), &output),
