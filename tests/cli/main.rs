@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_types, reason = "the names in the documents are what is tested")]
 
 mod artifacts;
+mod bench;
 mod completions;
 mod concurrency;
 mod copying;

@@ -139,6 +139,14 @@ func version() string {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "describe" {
+		describe()
+		return
+	}
+	if len(os.Args) == 7 && (os.Args[1] == "prepare" || os.Args[1] == "run") {
+		runCell(os.Args[1:])
+		return
+	}
 	root := flag.String("dir", "", "a directory on the disk to be measured; what is made in it stays")
 	images := flag.Int("images", 70_000, "images of the layout")
 	gone := flag.Int("gone", 30_000, "images that index.json no longer names")

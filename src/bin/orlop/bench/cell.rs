@@ -95,6 +95,9 @@ pub(crate) struct Measured {
     /// Whether what was written survives the loss of power when the clock stops; nothing where nothing is written.
     #[serde(default)]
     pub(crate) durable: Option<bool>,
+    /// Of the process when the clock stops, for runs that are over before anybody looks.
+    #[serde(default)]
+    pub(crate) rss_anon_kb: u64,
 }
 
 /// The clock of a cell. Starting it says so on the output: from there on memory is watched.
@@ -128,8 +131,16 @@ impl Clock {
     pub(crate) fn stop_at(&self, n: usize, of: usize, bytes: u64, durable: Option<bool>) -> Measured {
         // No clock is finer than this.
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
-        Measured { n: n as u64, of: of as u64, bytes, seconds, durable }
+        Measured { n: n as u64, of: of as u64, bytes, seconds, durable, rss_anon_kb: rss_anon_kb("self") }
     }
+}
+
+/// `RssAnon` of a process, 0 where it cannot be read.
+pub(crate) fn rss_anon_kb(process: &str) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// What a program says about itself when its only argument is `describe`.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use super::cell::{BEGIN, Cell, Described, Measured, Step};
+use super::cell::{BEGIN, Cell, Described, Measured, Step, rss_anon_kb};
 use super::workloads::{Prepared, WORKLOADS, Workload};
 use crate::interrupt;
 
@@ -260,8 +260,8 @@ fn step(contender: &Contender, cell: &Cell) -> Outcome<Option<Run>> {
     let mut process = Process(child);
     let output = process.0.stdout.take().ok_or("a process without output")?;
     let (begun, highest) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
-    let (begins, id, mut last) = (Arc::clone(&begun), process.0.id(), None);
-    let highest = &highest;
+    let (begins, id, mut last) = (Arc::clone(&begun), process.0.id().to_string(), None);
+    let (highest, id) = (&highest, &id);
     let status = std::thread::scope(|scope| -> Outcome<_> {
         let reader = scope.spawn(move || {
             let mut said = None;
@@ -304,13 +304,6 @@ fn step(contender: &Contender, cell: &Cell) -> Outcome<Option<Run>> {
     if measured.n == 0 || measured.seconds.is_nan() || measured.seconds <= 0.0 {
         return Err(format!("nothing was measured, line={line}").into());
     }
-    Ok(Some(Run { measured, rss_anon_peak_kb: highest.load(Ordering::Relaxed) }))
-}
-
-/// `RssAnon` of a process, 0 where it cannot be read.
-fn rss_anon_kb(process: u32) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    let rss_anon_peak_kb = highest.load(Ordering::Relaxed).max(measured.rss_anon_kb);
+    Ok(Some(Run { measured, rss_anon_peak_kb }))
 }
