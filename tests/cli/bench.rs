@@ -111,9 +111,29 @@ fn a_peer_stands_beside_it() {
 }
 
 #[test]
+fn a_store_grows() {
+    let place = Place::new();
+    let document =
+        place.json(&["bench", "--growth", "1..2", "--plot", "growth.svg", "--markdown", "growth.md"]);
+    let rows = document["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["manifests"].as_u64().unwrap()).collect::<Vec<_>>(), [10, 100]);
+    for row in rows {
+        for key in ["open_us", "lookup_us", "resolve_us", "commit_us", "rss_anon_kb", "metadata_bytes"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key}: {row}");
+        }
+    }
+    assert_eq!(fs::read_to_string(place.path("growth.md")).unwrap().lines().count(), 4);
+    let plot = fs::read_to_string(place.path("growth.svg")).unwrap();
+    assert_eq!(plot.matches("<polyline").count(), 4);
+    assert!(!plot.contains("NaN") && !plot.contains("inf"), "{plot}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let place = place_with_peer();
-    for args in [["--only", "nothing"], ["--scale", "0"], ["--rounds", "0"]] {
+    for args in
+        [["--only", "nothing"], ["--scale", "0"], ["--rounds", "0"], ["--growth", "3"], ["--growth", "4..3"]]
+    {
         place.fails(2, &[&["bench"], &args[..]].concat());
     }
     let error = place.fails(1, &["bench", "--only", "tags-batch", "--with", "no-such-program"]);

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,11 +66,25 @@ func (c *cell) over() bool {
 // end says what was done. Nothing that oras-go writes is durable by then.
 func (c *cell) end(n, of int, bytes int64, writes bool) {
 	seconds := time.Since(c.start).Seconds()
-	said := map[string]any{"n": n, "of": of, "bytes": bytes, "seconds": seconds, "durable": nil}
+	said := map[string]any{"n": n, "of": of, "bytes": bytes, "seconds": seconds, "durable": nil, "rss_anon_kb": memory()}
 	if writes {
 		said["durable"] = false
 	}
 	must(json.NewEncoder(os.Stdout).Encode(said))
+}
+
+// memory is the anonymous memory of this process.
+func memory() uint64 {
+	text, err := os.ReadFile("/proc/self/status")
+	must(err)
+	for line := range strings.Lines(string(text)) {
+		if rest, found := strings.CutPrefix(line, "RssAnon:"); found {
+			number, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
+			must(err)
+			return number
+		}
+	}
+	return 0
 }
 
 // random is xorshift64*.
@@ -158,12 +173,12 @@ func sideBySide(threads, count int, work func(int)) {
 // largeContents has the digests of large contents made before the clock runs, as oras-go wants to be told what comes.
 func (c *cell) largeContents(writers int) {
 	noise := content(^uint64(0), block)
-	make := func(number int) *stream { return &stream{noise: noise, seed: uint64(number), size: c.large()} }
+	source := func(number int) *stream { return &stream{noise: noise, seed: uint64(number), size: c.large()} }
 	list := filepath.Join(c.dir, "digests")
 	if c.prepares {
 		var digests []digest.Digest
 		for number := range largeCount {
-			found, err := digest.FromReader(make(number))
+			found, err := digest.FromReader(source(number))
 			must(err)
 			digests = append(digests, found)
 		}
@@ -181,9 +196,51 @@ func (c *cell) largeContents(writers int) {
 	c.begin()
 	sideBySide(writers, largeCount, func(number int) {
 		target := spec.Descriptor{MediaType: layerType, Digest: digests[number], Size: c.large()}
-		must(store.Push(context.Background(), target, make(number)))
+		must(store.Push(context.Background(), target, source(number)))
 	})
 	c.end(largeCount, largeCount, largeCount*c.large(), true)
+}
+
+// sequential reads what largeContents writes.
+func (c *cell) sequential() {
+	const large = 4
+	noise := content(^uint64(0), block)
+	source := func(number int) *stream { return &stream{noise: noise, seed: uint64(number), size: c.large()} }
+	list := filepath.Join(c.dir, "targets")
+	if c.prepares {
+		store, targets := open(c.path()), []spec.Descriptor{}
+		for number := range large {
+			found, err := digest.FromReader(source(number))
+			must(err)
+			target := spec.Descriptor{MediaType: layerType, Digest: found, Size: c.large()}
+			must(store.Push(context.Background(), target, source(number)))
+			targets = append(targets, target)
+		}
+		text, err := json.Marshal(targets)
+		must(err)
+		must(os.WriteFile(list, text, 0o644))
+		return
+	}
+	var targets []spec.Descriptor
+	text, err := os.ReadFile(list)
+	must(err)
+	must(json.Unmarshal(text, &targets))
+	store, buffer, total := open(c.path()), make([]byte, block), int64(0)
+	c.begin()
+	for _, target := range targets {
+		reader, err := store.Fetch(context.Background(), target)
+		must(err)
+		for {
+			count, err := reader.Read(buffer)
+			total += int64(count)
+			if err == io.EOF {
+				break
+			}
+			must(err)
+		}
+		must(reader.Close())
+	}
+	c.end(large, large, total, false)
 }
 
 func (c *cell) smallContents(count, threads int) {
@@ -458,6 +515,7 @@ func (c *cell) work() func() {
 		"referrers-one":    c.oneSubject,
 		"referrers-many":   c.manySubjects,
 		"open":             c.opened,
+		"read-sequential":  c.sequential,
 		"read-small":       c.smallReads,
 	}[c.workload]
 }
@@ -467,7 +525,7 @@ func describe() {
 		"store": "oras-go", "version": version(),
 		"workloads": []string{
 			"large-stream", "large-stream-2", "small-single", "small-batch", "small-concurrent", "small-sustained", "repush",
-			"repush-small", "tags-single", "list-tags", "referrers-one", "referrers-many", "open", "read-small",
+			"repush-small", "tags-single", "list-tags", "referrers-one", "referrers-many", "open", "read-sequential", "read-small",
 		},
 		"cannot": map[string]string{
 			"large-file": "it takes streams alone", "large-file-2": "it takes streams alone",

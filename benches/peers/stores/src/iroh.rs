@@ -141,7 +141,13 @@ fn add(store: &FsStore, runtime: &Runtime, contents: &[Bytes]) -> anyhow::Result
     Ok(())
 }
 
-fn small(cell: &Cell, clock: &mut Clock, runtime: &Runtime, count: usize, at_once: usize) -> anyhow::Result<()> {
+fn small(
+    cell: &Cell,
+    clock: &mut Clock,
+    runtime: &Runtime,
+    count: usize,
+    at_once: usize,
+) -> anyhow::Result<()> {
     let store = open(cell, runtime)?;
     if cell.prepares {
         return close(&store, runtime);

@@ -28,13 +28,14 @@ fn run() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let store = words.next().unwrap_or_default();
     let words: Vec<String> = words.collect();
-    let (described, work): (fn() -> Described, fn(&Cell, &mut Clock) -> anyhow::Result<()>) = match store.as_str() {
-        "cacache" => (cacache::describe, cacache::run),
-        "iroh-blobs" => (iroh::describe, iroh::run),
-        "mmap" => (mapped::describe, mapped::run),
-        "ocidir" => (ocidir::describe, ocidir::run),
-        _ => anyhow::bail!("the first argument is cacache, iroh-blobs, mmap or ocidir"),
-    };
+    let (described, work): (fn() -> Described, fn(&Cell, &mut Clock) -> anyhow::Result<()>) =
+        match store.as_str() {
+            "cacache" => (cacache::describe, cacache::run),
+            "iroh-blobs" => (iroh::describe, iroh::run),
+            "mmap" => (mapped::describe, mapped::run),
+            "ocidir" => (ocidir::describe, ocidir::run),
+            _ => anyhow::bail!("the first argument is cacache, iroh-blobs, mmap or ocidir"),
+        };
     if words.first().is_some_and(|word| word == "describe") {
         println!("{}", serde_json::to_string(&described())?);
         return Ok(());

@@ -11,7 +11,7 @@ const FILES: usize = 4;
 const PAGE: usize = 4096;
 
 pub(crate) fn describe() -> Described {
-    Described::new("mmap", "0.9", &["read-mapped"], &[("*", "it only maps files")])
+    Described::limit("mmap", &["read-mapped"])
 }
 
 pub(crate) fn run(cell: &Cell, clock: &mut Clock) -> anyhow::Result<()> {

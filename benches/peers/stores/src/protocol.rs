@@ -106,18 +106,24 @@ fn rss_anon_kb() -> u64 {
 pub(crate) struct Described {
     store: &'static str,
     version: &'static str,
+    limit: bool,
     workloads: &'static [&'static str],
     cannot: BTreeMap<&'static str, &'static str>,
 }
 
 impl Described {
+    /// Of no store, but of what the machine can do.
+    pub(crate) fn limit(name: &'static str, workloads: &'static [&'static str]) -> Self {
+        Self { limit: true, ..Self::new(name, "", workloads, &[]) }
+    }
+
     pub(crate) fn new(
         store: &'static str,
         version: &'static str,
         workloads: &'static [&'static str],
         cannot: &[(&'static str, &'static str)],
     ) -> Self {
-        Self { store, version, workloads, cannot: cannot.iter().copied().collect() }
+        Self { store, version, limit: false, workloads, cannot: cannot.iter().copied().collect() }
     }
 }
 

@@ -148,6 +148,9 @@ pub(crate) fn rss_anon_kb(process: &str) -> u64 {
 pub(crate) struct Described {
     pub(crate) store: String,
     pub(crate) version: String,
+    /// Whether it is no store but a limit of the machine, which says nothing of what it has not.
+    #[serde(default)]
+    pub(crate) limit: bool,
     /// The workloads that it has.
     pub(crate) workloads: Vec<String>,
     /// Why it has not the others, by name of the workload.

@@ -99,7 +99,7 @@ impl Contender {
             format!("the peer does not describe itself as it should, program={}: {error}", program.display())
         })?;
         Ok(Self {
-            kind: Kind::Peer,
+            kind: if described.limit { Kind::Limit } else { Kind::Peer },
             name: described.store.clone(),
             version: described.version.clone(),
             program,
@@ -120,7 +120,9 @@ impl Contender {
 
     /// Whether it has a part in a workload at all.
     fn takes_part(&self, workload: &Workload) -> bool {
+        let has = |described: &Described| described.workloads.iter().any(|name| name == workload.name);
         match self.kind {
+            Kind::Limit if self.described.is_some() => self.described.as_ref().is_some_and(has),
             Kind::Ours => workload.ours.contains(&self.name.as_str()),
             Kind::Limit => workload.limits.contains(&self.name.as_str()),
             Kind::Peer => true,
@@ -184,7 +186,7 @@ pub(super) fn run(
             tell(&format!("{} {} {}/{}", workload.name, contender.name, round + 1, plan.rounds));
             match cell(plan, workload, contender, round) {
                 Ok(run) => runs.push(run),
-                Err(error) if contender.kind == Kind::Peer => {
+                Err(error) if contender.described.is_some() => {
                     *result = Result::Cannot(format!("failed: {error}"))
                 }
                 Err(error) => {

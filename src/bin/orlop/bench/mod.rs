@@ -4,9 +4,11 @@ mod cell;
 mod data;
 mod driver;
 mod engine;
+mod growth;
 mod limits;
 mod machine;
 mod ours;
+mod plot;
 mod report;
 mod table;
 mod workloads;
@@ -50,6 +52,8 @@ pub(crate) struct Args {
     seconds: u64,
     with: Vec<String>,
     markdown: Option<PathBuf>,
+    growth: Option<(u32, u32)>,
+    plot: Option<PathBuf>,
 }
 
 pub(crate) fn command() -> Command {
@@ -98,6 +102,21 @@ pub(crate) fn command() -> Command {
     )
     .arg(with)
     .arg(option("markdown", "FILE", "Also write the rows as a table of Markdown"))
+    .arg(
+        option("growth", "FROM..TO", "Instead grow one store from 10^FROM to 10^TO manifests, as 3..6, and show each step")
+            .value_parser(powers)
+            .conflicts_with_all(["only", "rounds", "scale", "seconds", "with"]),
+    )
+    .arg(option("plot", "FILE", "With --growth: also write a picture, as SVG").requires("growth"))
+}
+
+/// Powers of ten.
+fn powers(text: &str) -> Result<(u32, u32), String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    match range {
+        Some((from, to)) if 1 <= from && from <= to && to <= 8 => Ok((from, to)),
+        _ => Err("not a range of powers of ten from 1 to 8, as 3..6".to_owned()),
+    }
 }
 
 fn scale(text: &str) -> Result<f64, String> {
@@ -115,6 +134,8 @@ impl Args {
             seconds: value(matches, "seconds").unwrap_or(1),
             with: values(matches, "with"),
             markdown: value::<String>(matches, "markdown").map(PathBuf::from),
+            growth: value(matches, "growth"),
+            plot: value::<String>(matches, "plot").map(PathBuf::from),
         }
     }
 
@@ -136,7 +157,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     interrupt::defer();
     let contenders = driver::contenders(&args.with).map_err(failed)?;
     let dir = new_directory(&args.dir)?;
-    let result = measure(args, &contenders, &dir, output);
+    let result = match args.growth {
+        Some(powers) => grow(args, powers, &dir, output),
+        None => measure(args, &contenders, &dir, output),
+    };
     let removed = driver::remove(&dir).map_err(failed);
     result?;
     removed
@@ -181,6 +205,38 @@ fn measure(args: &Args, contenders: &[Contender], dir: &Path, output: &Output) -
     }
 }
 
+/// One store, ten times as large at every step.
+fn grow(args: &Args, (from, to): (u32, u32), dir: &Path, output: &Output) -> Result<(), Failure> {
+    let machine = Machine::of(dir).map_err(failed)?;
+    let mut progress = Progress::counting(output.progress(), "Growing");
+    let (mut rows, mut before) = (Vec::new(), 0);
+    for power in from..=to {
+        let manifests = 10_usize.pow(power);
+        progress.begin(&format!("to {manifests} manifests"));
+        // What a signal does to the process of a step is seen by its failure.
+        let _ = progress.advance(1);
+        rows.push(growth::step(dir, manifests, before).map_err(stopped_or)?);
+        interrupt::check("the benchmark was stopped")?;
+        before = manifests;
+    }
+    let counts = rows.iter().map(|row| row.manifests);
+    output.list(counts, &Grown { machine: &machine, rows: &rows }, rows.iter(), || growth::table(&rows))?;
+    if let Some(path) = &args.markdown {
+        write(path, &growth::table(&rows))?;
+    }
+    match &args.plot {
+        Some(path) => write(path, &plot::svg(&rows)),
+        None => Ok(()),
+    }
+}
+
+/// A growth, as JSON.
+#[derive(Serialize)]
+struct Grown<'d> {
+    machine: &'d Machine,
+    rows: &'d [growth::Row],
+}
+
 fn names(rows: &[Row]) -> impl Iterator<Item = &str> {
     rows.iter().map(|row| row.workload)
 }
@@ -216,16 +272,11 @@ fn stopped_or(error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
 /// A process of a cell: a store of ours or a limit, and what it is told.
 pub(crate) fn run_cell(mut words: impl Iterator<Item = String>) -> ExitCode {
     let store = words.next().unwrap_or_default();
-    let answer = Cell::parse(words).and_then(|cell| match store.as_str() {
-        ORLOP => ours::run(&cell, Durability::Power),
-        UNSYNCED => ours::run(&cell, Durability::Process),
-        limit => limits::run(limit, &cell),
-    });
-    let said = answer.and_then(|measured| match measured {
-        Some(measured) => {
-            Ok(output::stdout(&format!("{}\n", serde_json::to_string(&measured)?)).map_err(|e| e.chain())?)
-        }
-        None => Ok(()),
+    let said = Cell::parse(words).and_then(|cell| match store.as_str() {
+        ORLOP => say(ours::run(&cell, Durability::Power)?),
+        UNSYNCED => say(ours::run(&cell, Durability::Process)?),
+        growth::GROWTH => say(growth::run(&cell)?),
+        limit => say(limits::run(limit, &cell)?),
     });
     match said {
         Ok(()) => ExitCode::SUCCESS,
@@ -234,6 +285,13 @@ pub(crate) fn run_cell(mut words: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The last line of a cell that has something to say.
+fn say<T: Serialize>(measured: Option<T>) -> Outcome<()> {
+    let Some(measured) = measured else { return Ok(()) };
+    let line = serde_json::to_string(&measured)?;
+    Ok(output::stdout(&format!("{line}\n")).map_err(|failure| failure.chain())?)
 }
 
 /// Does the work of all numbers below `count` on so many threads; the first failure is the one that counts.
