@@ -173,6 +173,22 @@ impl BlobReader {
         }
     }
 
+    /// All of it, if that is in memory and can be lent: pages of the mapped file of a store that [lends](crate::ReadMode::Map) them, however large.
+    /// None where bytes would have to be copied or a disk waited for. The position stays.
+    ///
+    /// Under pressure the kernel may take pages from memory again before they are used, and then reads them once more.
+    #[must_use]
+    pub fn lent(&self) -> Option<Bytes> {
+        match &self.source {
+            Source::File(opened) if opened.lends => {
+                let (mapped, told) = opened.mapped(self.len)?;
+                (*told && sys::are_resident(mapped, opened.place())).then(|| mapped.clone())
+            }
+            Source::File(_) => None,
+            Source::Bytes(bytes, _) => Some(bytes.clone()),
+        }
+    }
+
     /// A part of it, of the mapped file where bytes may be lent, else read.
     pub(crate) fn lend(&self, range: Range<u64>) -> Result<Bytes> {
         let within = self.within(&range)?;

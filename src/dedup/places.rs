@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::corpus::{Contents, Corpus};
 use crate::oci::{Descriptor, Manifest, ManifestKind, RepositoryName, Role, Tag};
 use crate::transfer::Source;
@@ -15,11 +17,22 @@ const PAGE: usize = 1000;
 /// How deep indexes within each other are followed.
 const MAX_DEPTH: usize = 8;
 
+/// From how many bytes on a mapping costs less than reading.
+const LENT: u64 = 256 << 10;
+
 struct InSource(Arc<dyn Source>);
 
 impl Contents for InSource {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
         self.0.content(descriptor, 0).map_err(io::Error::other)
+    }
+
+    fn bytes(&self, descriptor: &Descriptor) -> io::Result<Option<Bytes>> {
+        if descriptor.size < LENT {
+            return Ok(None);
+        }
+        let reader = self.0.local(&descriptor.digest).map_err(io::Error::other)?;
+        Ok(reader.and_then(|reader| reader.lent()))
     }
 
     fn position(&self, descriptor: &Descriptor) -> Option<(u32, u64)> {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +107,13 @@ impl Aligned {
         Self { bytes, start }
     }
 
+    /// So many zeros.
+    pub(crate) fn zeroed(length: usize) -> Self {
+        let mut aligned = Self::with_capacity(length);
+        aligned.bytes.resize(aligned.start + length, 0);
+        aligned
+    }
+
     /// Adds bytes, for which there must be room: memory that moves would begin elsewhere.
     pub(crate) fn extend(&mut self, more: &[u8]) {
         debug_assert!(more.len() <= self.bytes.capacity() - self.bytes.len());
@@ -124,6 +131,12 @@ impl Deref for Aligned {
 
     fn deref(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 }
 

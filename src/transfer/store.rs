@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, RepositoryName, Tag};
 use crate::store::{Batch, Expect, Page, Pushed, Repository, Store, Upload, UploadOptions};
+use crate::sys::Aligned;
 
 /// Bytes of new content after which what came so far is committed, so that an interrupted copy need not begin again.
 const COMMIT_EVERY: u64 = 256 << 20;
@@ -24,7 +25,8 @@ const SAVE_EVERY: u64 = 32 << 20;
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long a session may go without being saved, where bytes come slowly.
 const UNSAVED: Duration = Duration::from_secs(24 * 60 * 60);
-const BUFFER: usize = 256 << 10;
+/// What is put down at once: large enough to go past the page cache.
+const PART: u64 = 1 << 20;
 
 impl Source for Repository {
     fn place(&self) -> String {
@@ -292,7 +294,8 @@ fn fill(upload: &mut Upload, descriptor: &Descriptor, content: &dyn Incoming) ->
     })
 }
 
-/// Reads content from `start` to its end.
+/// Reads content from `start` to its end, and puts it down in parts that begin where the disk likes it. What came before a failure is put
+/// down too.
 pub(super) fn pump(
     descriptor: &Descriptor,
     content: &dyn Incoming,
@@ -302,22 +305,49 @@ pub(super) fn pump(
     // One byte more than was announced is enough to know.
     let left = descriptor.size.saturating_sub(start).saturating_add(1);
     let mut from = content.open(start)?.take(left);
-    let size = usize::try_from(left.min(BUFFER as u64)).unwrap_or(BUFFER);
-    let (mut buffer, mut at) = (vec![0; size], start);
+    let mut buffer = Aligned::zeroed(usize::try_from(left.min(PART)).unwrap_or_default());
+    let mut at = start;
     loop {
-        let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(from_io("read the content from its source", &descriptor.digest, error)),
-        };
-        let Some(bytes) = buffer.get(..count) else { return Err(overrun(&descriptor.digest)) };
-        put(at, bytes)?;
-        at += count as u64;
-        if content.advance(at).is_break() {
-            return Err(interrupted());
+        // The first part may be shorter, so that the others begin at multiples of their length.
+        let length = usize::try_from(PART - at % PART).unwrap_or_default().min(buffer.len());
+        let (filled, end) =
+            fill_part(descriptor, content, &mut from, at, buffer.get_mut(..length).unwrap_or_default());
+        if let Some(part) = buffer.get(..filled).filter(|part| !part.is_empty()) {
+            put(at, part)?;
+        }
+        at += filled as u64;
+        if let Some(end) = end {
+            return end;
         }
     }
+}
+
+/// Reads until the part is full, or to the end, which may be a failure. Answers how much came.
+fn fill_part(
+    descriptor: &Descriptor,
+    content: &dyn Incoming,
+    from: &mut dyn Read,
+    at: u64,
+    part: &mut [u8],
+) -> (usize, Option<Result<()>>) {
+    let mut filled = 0;
+    while let Some(room) = part.get_mut(filled..).filter(|room| !room.is_empty()) {
+        let most = room.len();
+        match from.read(room) {
+            Ok(0) => return (filled, Some(Ok(()))),
+            Ok(count) if count > most => return (filled, Some(Err(overrun(&descriptor.digest)))),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let error = from_io("read the content from its source", &descriptor.digest, error);
+                return (filled, Some(Err(error)));
+            }
+        }
+        if content.advance(at + filled as u64).is_break() {
+            return (filled, Some(Err(interrupted())));
+        }
+    }
+    (filled, None)
 }
 
 #[cold]

@@ -1,6 +1,6 @@
 //! The parts of a content on its way to a registry, each read and hashed while the one before it is sent.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
@@ -16,6 +16,8 @@ use crate::transfer::store::from_io;
 pub(super) struct Parts<'a> {
     content: &'a dyn Incoming,
     descriptor: &'a Descriptor,
+    /// The content, where it is in memory and need not be copied.
+    lent: Option<Bytes>,
     /// The bytes of each, but the last.
     length: u64,
     digester: Digester,
@@ -26,7 +28,10 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub(super) fn new(content: &'a dyn Incoming, descriptor: &'a Descriptor, length: u64) -> Self {
         let digester = Digester::new(descriptor.digest.algorithm());
-        Self { content, descriptor, length, digester, hashed: 0 }
+        // What cannot be had is told when it is read.
+        let lent = content.local().ok().flatten().and_then(|reader| reader.lent());
+        let lent = lent.filter(|lent| lent.len() as u64 == descriptor.size);
+        Self { content, descriptor, lent, length, digester, hashed: 0 }
     }
 
     /// All of it, if it has one part only.
@@ -35,7 +40,7 @@ impl<'a> Parts<'a> {
         if size > self.length {
             return Ok(None);
         }
-        let mut reader = self.content.open(0)?;
+        let mut reader = self.open(0)?;
         self.next(&mut reader, 0).map(Some)
     }
 
@@ -82,7 +87,7 @@ impl<'a> Parts<'a> {
     /// Ends with the content, with its first failure, or when nobody wants more.
     fn read_from(&mut self, from: u64, give: &SyncSender<Result<Bytes>>) {
         let mut at = from;
-        let mut reader = match self.content.open(from) {
+        let mut reader = match self.open(from) {
             Ok(reader) => reader,
             Err(error) => return drop(give.send(Err(error))),
         };
@@ -96,25 +101,41 @@ impl<'a> Parts<'a> {
         }
     }
 
+    fn open(&self, at: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        if self.lent.is_some() { Ok(Box::new(io::empty())) } else { self.content.open(at) }
+    }
+
+    /// The part that begins at `at`, where the reader stands.
     fn next(&mut self, reader: &mut dyn Read, at: u64) -> Result<Bytes> {
+        let length = self.length.min(self.descriptor.size.saturating_sub(at));
+        let bytes = match &self.lent {
+            Some(lent) => {
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(lent.len());
+                lent.slice(place(at)..place(at.saturating_add(length)))
+            }
+            None => self.read(reader, length)?,
+        };
+        let known = usize::try_from(self.hashed.saturating_sub(at)).unwrap_or(usize::MAX);
+        self.digester.update(bytes.get(known..).unwrap_or_default());
+        self.hashed = self.hashed.max(at.saturating_add(length));
+        Ok(bytes)
+    }
+
+    fn read(&self, reader: &mut dyn Read, length: u64) -> Result<Bytes> {
         let Descriptor { digest, size, .. } = self.descriptor;
-        let length = self.length.min(size.saturating_sub(at));
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         reader
             .take(length)
             .read_to_end(&mut bytes)
             .map_err(|error| from_io("read the content", digest, error))?;
         let found = bytes.len() as u64;
-        if found != length {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("content ends early, digest={digest}, size={size}, last_part={found}"),
-            ));
+        if found == length {
+            return Ok(bytes.into());
         }
-        let known = usize::try_from(self.hashed.saturating_sub(at)).unwrap_or(usize::MAX);
-        self.digester.update(bytes.get(known..).unwrap_or_default());
-        self.hashed = self.hashed.max(at.saturating_add(found));
-        Ok(bytes.into())
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("content ends early, digest={digest}, size={size}, last_part={found}"),
+        ))
     }
 }
 
@@ -125,10 +146,11 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
-    use crate::blobs::BlobReader;
+    use crate::blobs::{Blob, BlobReader};
     use crate::digest::Digest;
 
-    struct Content(&'static [u8]);
+    /// Bytes, and whether they are to be had without being read.
+    struct Content(&'static [u8], bool);
 
     impl Incoming for Content {
         fn open(&self, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
@@ -136,7 +158,8 @@ mod tests {
         }
 
         fn local(&self) -> Result<Option<BlobReader>> {
-            Ok(None)
+            let blob = Blob::journalled(Digest::of(self.0), Bytes::from_static(self.0));
+            Ok(self.1.then(|| BlobReader::from(blob)))
         }
 
         fn advance(&self, _: u64) -> ControlFlow<()> {
@@ -152,26 +175,28 @@ mod tests {
 
     #[test]
     fn a_registry_that_has_less_is_given_it_again_and_nothing_is_hashed_twice() {
-        let (content, descriptor) = (Content(BYTES), descriptor(BYTES));
-        let mut parts = Parts::new(&content, &descriptor, 3);
-        assert!(parts.only().unwrap().is_none());
-        // After the second part it has lost all but a byte.
-        let (mut at, mut given) = (0, Vec::new());
-        while at < 10 {
-            at = parts
-                .each(at, |bytes, at| {
-                    let end = at + bytes.len() as u64;
-                    given.push((at, bytes));
-                    Ok::<_, Error>(if end == 6 { 1 } else { end })
-                })
-                .unwrap();
-        }
-        parts.check().unwrap();
-        let starts: Vec<u64> = given.iter().map(|(at, _)| *at).collect();
-        assert_eq!(starts, [0, 3, 1, 4, 7]);
-        for (at, bytes) in given {
-            let at = usize::try_from(at).unwrap();
-            assert_eq!(bytes, BYTES[at..at + bytes.len()], "{at}");
+        for lends in [false, true] {
+            let (content, descriptor) = (Content(BYTES, lends), descriptor(BYTES));
+            let mut parts = Parts::new(&content, &descriptor, 3);
+            assert!(parts.only().unwrap().is_none());
+            // After the second part it has lost all but a byte.
+            let (mut at, mut given) = (0, Vec::new());
+            while at < 10 {
+                at = parts
+                    .each(at, |bytes, at| {
+                        let end = at + bytes.len() as u64;
+                        given.push((at, bytes));
+                        Ok::<_, Error>(if end == 6 { 1 } else { end })
+                    })
+                    .unwrap();
+            }
+            parts.check().unwrap();
+            let starts: Vec<u64> = given.iter().map(|(at, _)| *at).collect();
+            assert_eq!(starts, [0, 3, 1, 4, 7]);
+            for (at, bytes) in given {
+                let at = usize::try_from(at).unwrap();
+                assert_eq!(bytes, BYTES[at..at + bytes.len()], "{at}");
+            }
         }
     }
 
@@ -183,15 +208,17 @@ mod tests {
             (b"ten", 3, "content ends early"),
             (b"", 20, "content ends early"),
         ] {
-            let (content, descriptor) = (Content(found), descriptor(BYTES));
-            let mut parts = Parts::new(&content, &descriptor, length);
-            let sent = match parts.only() {
-                Ok(None) => parts.each(0, |bytes, at| Ok::<_, Error>(at + bytes.len() as u64)).map(drop),
-                other => other.map(drop),
-            };
-            let error = sent.and_then(|()| parts.check()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Mismatch);
-            assert!(error.to_string().contains(expected), "{error}");
+            for lends in [false, true] {
+                let (content, descriptor) = (Content(found, lends), descriptor(BYTES));
+                let mut parts = Parts::new(&content, &descriptor, length);
+                let sent = match parts.only() {
+                    Ok(None) => parts.each(0, |bytes, at| Ok::<_, Error>(at + bytes.len() as u64)).map(drop),
+                    other => other.map(drop),
+                };
+                let error = sent.and_then(|()| parts.check()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Mismatch);
+                assert!(error.to_string().contains(expected), "{error}");
+            }
         }
     }
 }
