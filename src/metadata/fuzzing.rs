@@ -133,9 +133,9 @@ pub(crate) fn log(bytes: &[u8]) {
     };
     let verdicts = [
         judge(Tail::of_list(), BLOCK, 0),
-        judge(Tail::of_logs(0), BLOCK, 0),
-        judge(Tail::of_logs(9), BLOCK, 0),
-        judge(Tail::of_logs(9), 97, BLOCK),
+        judge(Tail::of_logs(0, None), BLOCK, 0),
+        judge(Tail::of_logs(9, None), BLOCK, 0),
+        judge(Tail::of_logs(9, None), 97, BLOCK),
     ];
     for verdict in verdicts {
         if let Verdict::Torn(cut) = verdict {
@@ -144,7 +144,7 @@ pub(crate) fn log(bytes: &[u8]) {
     }
     // What is left of torn logs is whole.
     if let Verdict::Torn(cut) = verdicts[1] {
-        let mut tail = Tail::of_logs(0);
+        let mut tail = Tail::of_logs(0, None);
         bytes
             .get(..usize::try_from(cut.at).unwrap())
             .unwrap()

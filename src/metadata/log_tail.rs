@@ -18,6 +18,9 @@
 //!   the disk while it is written into. A record whose bytes changed on the disk has no such zeros where it had none before;
 //!   that is damage.
 //!
+//! The first record may begin with any row up to the one behind those in tables (`list.rs`); if it begins later, or is not whole, the first
+//! row that is lost is one of those or the next.
+//!
 //! What was synced last and then lost by the disk, with nothing written behind it, and since the witness was last put down, looks the
 //! same as a torn end: it is dropped, and that is reported.
 //!
@@ -81,6 +84,8 @@ struct Rows {
     next: Option<u64>,
     /// Every row up to this one was synced.
     synced: u64,
+    /// Rows up to this one are in tables, or in logs that begin no later than behind it.
+    tables: Option<u64>,
     /// The least row of a record that is whole behind a hole.
     behind: Option<u64>,
     /// How the record that is being read begins.
@@ -128,17 +133,34 @@ impl Rows {
     }
 
     /// Whether the first row that is lost was synced. Where nothing is left before the hole, the row before the first one
-    /// behind it is lost for certain; if there is none either, nothing is known here.
+    /// behind it is lost for certain, and so is the one behind those in tables unless that comes later; if neither is known,
+    /// nothing is known here.
     fn lost_what_was_synced(&self) -> bool {
-        let lost = self.next.or_else(|| self.behind.map(|row| row.saturating_sub(1)));
+        let before_the_rest = self.behind.map(|row| row.saturating_sub(1));
+        let lost = self.next.or_else(|| self.latest_begin().into_iter().chain(before_the_rest).min());
         lost.is_some_and(|lost| self.synced >= lost)
+    }
+
+    /// The last row that the first record may begin with.
+    fn latest_begin(&self) -> Option<u64> {
+        self.tables.map(|row| row.saturating_add(1))
+    }
+
+    /// Whether a record that begins with this row is the one that follows, or may be the first.
+    fn follows(&self, row: u64) -> bool {
+        match self.next {
+            Some(next) => row == next,
+            None => self.latest_begin().is_none_or(|latest| row <= latest),
+        }
     }
 }
 
 impl Tail {
-    /// Of logs, of which every row up to `synced` is known to have been on the disk.
-    pub(super) fn of_logs(synced: u64) -> Self {
-        Self { rows: Some(Rows { synced, ..Rows::default() }), ..Self::of_list() }
+    /// Of logs, of which every row up to `synced` is known to have been on the disk, and of which rows up to `tables`, if that is
+    /// known, are in tables.
+    pub(super) fn of_logs(synced: u64, tables: Option<u64>) -> Self {
+        let synced = synced.max(tables.unwrap_or_default());
+        Self { rows: Some(Rows { synced, tables, ..Rows::default() }), ..Self::of_list() }
     }
 
     pub(super) fn of_list() -> Self {
@@ -230,7 +252,7 @@ impl Tail {
             self.damaged = true;
             return false;
         };
-        if rows.next.is_some_and(|next| next != head.row) {
+        if !rows.follows(head.row) {
             // A row comes once only.
             self.damaged |= rows.next > Some(head.row);
             let head = std::mem::take(&mut rows.head);
@@ -310,6 +332,21 @@ fn fragment(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let known = matches!(kind, FULL | FIRST | MIDDLE | LAST);
     let fits = || checksum(kind, payload) == u32::from_le_bytes([c0, c1, c2, c3]);
     (known && fits()).then_some((kind, payload))
+}
+
+/// What the records of a list of files hold, as far as they are whole.
+pub(super) fn records(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut records: Vec<Vec<u8>> = Vec::new();
+    for mut rest in list.chunks(BLOCK) {
+        while let Some((kind, payload)) = fragment(rest) {
+            match records.last_mut().filter(|_| matches!(kind, MIDDLE | LAST)) {
+                Some(record) => record.extend_from_slice(payload),
+                None => records.push(payload.to_vec()),
+            }
+            rest = rest.get(HEADER + payload.len()..).unwrap_or_default();
+        }
+    }
+    records
 }
 
 /// How long the fragment that these bytes begin with says that it is.

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use super::log_tail::{BLOCK, Cut, Tail, Verdict};
 use crate::error::{Error, Result};
-use crate::sys::fault::{self, Call};
 use crate::sys::{self, Dir, ScratchDir};
 
 /// The logs of metadata that the engine reads.
@@ -52,14 +51,11 @@ impl Logs {
         Ok(false)
     }
 
-    /// Judges them; every row up to `synced` is known to have been on the disk. Nothing is answered when one was removed
-    /// meanwhile, by a live writer.
-    pub(super) fn judge(&self, synced: u64) -> Result<Option<Verdict>> {
-        if fault::left_out(Call::JudgeLogs, self.dir.path()) {
-            return Ok(Some(Verdict::Sound));
-        }
+    /// Judges them; every row up to `synced` is known to have been on the disk, and rows up to `tables` to be in tables. Nothing is
+    /// answered when one was removed meanwhile, by a live writer.
+    pub(super) fn judge(&self, synced: u64, tables: Option<u64>) -> Result<Option<Verdict>> {
         let fail = |error| Error::io("look at the metadata log", self.dir.path(), error);
-        let mut tail = Tail::of_logs(synced);
+        let mut tail = Tail::of_logs(synced, tables);
         let mut block = Vec::with_capacity(BLOCK);
         for (n, name) in self.names.iter().enumerate() {
             let Some(mut log) = self.dir.open_file(name).map_err(fail)? else { return Ok(None) };
@@ -99,6 +95,7 @@ impl Logs {
             for name in self.names.iter().skip(cut.log + 1).rev() {
                 self.dir.unlink(name)?;
             }
+            self.dir.sync()?;
             if let Some(name) = self.names.get(cut.log) {
                 sys::cut_off(&self.dir, name, cut.at)?;
             }

@@ -8,6 +8,7 @@ mod batch;
 pub(crate) mod fuzzing;
 mod key;
 mod lifecycle;
+mod list;
 mod log_sync;
 mod log_tail;
 mod logs;
@@ -48,6 +49,7 @@ pub(crate) use view::{GraphRow, ReferrerScan, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fault::{self, Call};
 use crate::sys::{Dir, ScratchDir};
+use list::List;
 use log_sync::LogSync;
 use log_tail::{Cut, Verdict};
 use logs::Logs;
@@ -96,8 +98,6 @@ enum Extent {
 
 /// What the engine reads of the logs.
 enum Read<'a> {
-    /// Nothing that is not as it was written.
-    Whole,
     /// Whatever there is.
     All,
     /// Those in another directory.
@@ -119,7 +119,7 @@ impl Metadata {
         witness::check(path)?;
         let mut torn = None;
         if Logs::hold_anything(path)? {
-            let (looked, cut) = Self::look(path, extent, true)?;
+            let (looked, cut) = Self::look(path, &List::read(path)?, extent, true)?;
             torn = looked.torn;
             drop(looked);
             if let Some((logs, cut)) = cut {
@@ -147,19 +147,25 @@ impl Metadata {
     pub(crate) fn open_read_only(path: &Path) -> Result<Self> {
         let fail = |error| Error::io("open the metadata for reading", path, error);
         fault::point(Call::OpenRows, path).map_err(fail)?;
-        witness::check(path)?;
-        Ok(Self::look(path, Extent::Synced, false)?.0)
+        Self::look_beside_a_writer(path, Extent::Synced)
     }
 
     /// The same of metadata that are known to have lost the end of their log.
     pub(crate) fn open_what_is_left(path: &Path) -> Result<Self> {
-        witness::check(path)?;
-        Ok(Self::look(path, Extent::Any, false)?.0)
+        Self::look_beside_a_writer(path, Extent::Any)
+    }
+
+    /// A live writer that puts rows into tables removes the log that they were in, which may be found missing, or not be missed
+    /// although its rows are.
+    fn look_beside_a_writer(path: &Path, extent: Extent) -> Result<Self> {
+        let list = List::read(path)?;
+        let looked = witness::check(path).and_then(|()| Self::look(path, &list, extent, false));
+        if list.is_current(path)? { Ok(looked?.0) } else { Err(changed(path)) }
     }
 
     /// A view of tables and logs, of torn ones without what they lack; and what that is. With `mend` a torn list of files is
     /// cut, and nobody writes meanwhile.
-    fn look(path: &Path, extent: Extent, mend: bool) -> Result<(Self, Option<(Logs, Cut)>)> {
+    fn look(path: &Path, list: &List, extent: Extent, mend: bool) -> Result<(Self, Option<(Logs, Cut)>)> {
         const ACTION: &str = "open the metadata for reading";
         // Before the engine is asked: a writer beside it goes on meanwhile.
         let least = synced::least(path)?;
@@ -173,12 +179,16 @@ impl Metadata {
         }
         let (mut db, mut cache) = opened.map_err(|error| unopened(ACTION, path, error))?;
         let from = db.property_int_value(properties::MIN_LOG_NUMBER_TO_KEEP);
-        let logs = Logs::from(path, from.map_err(|error| engine(ACTION, error))?.unwrap_or_default())?;
-        let mut verdict = logs.judge(least)?;
+        let from = from.map_err(|error| engine(ACTION, error))?.unwrap_or_default();
+        let is_judged = fault::step(Call::JudgeLogs, path, OsStr::new(""));
+        let is_judged = is_judged.map_err(|error| Error::io(ACTION, path, error))?;
+        let logs = Logs::from(path, from)?;
+        let mut verdict =
+            if is_judged { logs.judge(least, list.rows)? } else { Some(Verdict::Sound) };
         // What lost its end, and nothing in the middle, is sound up to there.
         if extent == Extent::Any
             && verdict == Some(Verdict::Damaged)
-            && logs.judge(0)? == Some(Verdict::Sound)
+            && logs.judge(0, None)? == Some(Verdict::Sound)
         {
             verdict = Some(Verdict::Sound);
         }
@@ -191,7 +201,7 @@ impl Metadata {
                 torn = Some(cut);
                 Some(engine_to_read(path, &Read::From(&logs.lend(&cut)?)))
             }
-            None => Some(engine_to_read(path, &Read::Whole)),
+            None => return Err(changed(path)),
         };
         if let Some(reopened) = reopened {
             (db, cache) = reopened.map_err(|error| unopened(ACTION, path, error))?;
@@ -386,7 +396,6 @@ fn engine_to_read(path: &Path, read: &Read<'_>) -> Opened {
     let cache = schema::cache();
     let mut options = schema::engine(&cache, true);
     match read {
-        Read::Whole => {}
         Read::All => schema::tolerate_all(&mut options),
         Read::From(dir) => options.set_wal_dir(dir.path()),
     }
@@ -396,6 +405,14 @@ fn engine_to_read(path: &Path, read: &Read<'_>) -> Opened {
 
 fn is_damaged(opened: &Opened) -> bool {
     opened.as_ref().is_err_and(|error| error.kind() == rocksdb::ErrorKind::Corruption)
+}
+
+#[cold]
+fn changed(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("the metadata changed while they were opened for reading, path={}", path.display()),
+    )
 }
 
 #[cold]

@@ -52,7 +52,7 @@ impl Metadata {
 pub(super) fn cut_list(path: &Path) -> Result<Option<u64>> {
     let fail = |error| Error::io("mend the engine's list of files", path, error);
     let dir = Dir::open_following(path).map_err(fail)?;
-    let Some((name, mut list)) = witness::list(&dir).map_err(fail)? else { return Ok(None) };
+    let Some((number, mut list)) = witness::list(&dir).map_err(fail)? else { return Ok(None) };
     let mut bytes = Vec::new();
     list.read_to_end(&mut bytes).map_err(fail)?;
     let mut tail = Tail::of_list();
@@ -64,7 +64,7 @@ pub(super) fn cut_list(path: &Path) -> Result<Option<u64>> {
     let Some(whole) = end.and_then(|end| bytes.get(..end)).filter(|whole| !whole.is_empty()) else {
         return Ok(None);
     };
-    sys::replace(&dir, &dir, &name, whole).map_err(fail)?;
+    sys::replace(&dir, &dir, &witness::name(number), whole).map_err(fail)?;
     Ok(Some(cut.dropped))
 }
 
@@ -97,17 +97,13 @@ fn repoint(path: &Path) -> Result<()> {
     const CURRENT: &str = "CURRENT";
     let fail = |error| Error::io("salvage the metadata", path, error);
     let dir = Dir::open(path).map_err(fail)?;
-    let mut newest: Option<String> = None;
+    let mut newest: Option<u64> = None;
     for name in dir.list().map_err(fail)? {
-        // Their numbers have leading zeros, so the order of names is that of numbers.
-        let name = name.map_err(fail)?.to_string_lossy().into_owned();
-        if name.starts_with("MANIFEST-") && Some(&name) > newest.as_ref() {
-            newest = Some(name);
-        }
+        newest = newest.max(name.map_err(fail)?.to_str().and_then(witness::number));
     }
     let newest = newest
         .ok_or_else(|| Error::corrupt(format!("metadata have no manifest, path={}", path.display())))?;
-    sys::replace(&dir, &dir, CURRENT, format!("{newest}\n").as_bytes()).map_err(fail)
+    sys::replace(&dir, &dir, CURRENT, format!("{}\n", witness::name(newest)).as_bytes()).map_err(fail)
 }
 
 /// Gives every family one more table, with nothing but its mark, from fresh metadata that make the same families in the same
@@ -142,4 +138,22 @@ fn lend_families(path: &Path) -> Result<()> {
         }
     }
     clear()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test writes files and may panic")]
+
+    use super::*;
+
+    #[test]
+    fn the_newest_list_is_that_of_the_greatest_number() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(repoint(temp.path()).unwrap_err().kind(), ErrorKind::Corrupt);
+        for name in ["MANIFEST-999999", "MANIFEST-1000000", "MANIFEST-000007", "MANIFEST-x", "LOG"] {
+            std::fs::write(temp.path().join(name), b"").unwrap();
+        }
+        repoint(temp.path()).unwrap();
+        assert_eq!(std::fs::read(temp.path().join("CURRENT")).unwrap(), b"MANIFEST-1000000\n");
+    }
 }

@@ -29,8 +29,8 @@ const MOST: u64 = 512;
 /// Which list, and how much of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Extent {
-    number: u64,
-    length: u64,
+    pub(super) number: u64,
+    pub(super) length: u64,
 }
 
 /// Refuses a list that is less than it was. Costs reading the list, which the engine reads as well.
@@ -83,10 +83,10 @@ pub(super) fn note(
     Ok(Some(extent))
 }
 
-/// The list that counts, and its name.
-pub(super) fn list(dir: &Dir) -> io::Result<Option<(String, File)>> {
-    let Some(name) = current(dir)?.map(name) else { return Ok(None) };
-    Ok(dir.open_file(&name)?.map(|list| (name, list)))
+/// The list that counts, and its number.
+pub(super) fn list(dir: &Dir) -> io::Result<Option<(u64, File)>> {
+    let Some(number) = current(dir)? else { return Ok(None) };
+    Ok(dir.open_file(name(number))?.map(|list| (number, list)))
 }
 
 /// Takes the witness away from metadata that are about to be changed by a repair.
@@ -101,7 +101,8 @@ fn open(path: &Path) -> io::Result<Option<Dir>> {
     }
 }
 
-fn name(number: u64) -> String {
+/// The name of a list.
+pub(super) fn name(number: u64) -> String {
     format!("{LIST}{number:06}")
 }
 
@@ -127,9 +128,12 @@ fn read(dir: &Dir) -> io::Result<Option<(Extent, Digest)>> {
 /// The number of the list that counts; none where the file is gone, 0 where it cannot be read, which the engine tells.
 fn current(dir: &Dir) -> io::Result<Option<u64>> {
     let text = small(dir, CURRENT)?;
-    Ok(text.map(|text| {
-        text.trim_end().strip_prefix(LIST).and_then(|text| text.parse().ok()).unwrap_or_default()
-    }))
+    Ok(text.map(|text| number(text.trim_end()).unwrap_or_default()))
+}
+
+/// The number of a list by its name.
+pub(super) fn number(name: &str) -> Option<u64> {
+    name.strip_prefix(LIST)?.parse().ok()
 }
 
 fn small(dir: &Dir, name: &str) -> io::Result<Option<String>> {

@@ -77,7 +77,12 @@ fn judge(list: &[u8]) -> Verdict {
 }
 
 fn judge_logs(synced: u64, logs: &[&[u8]]) -> Verdict {
-    let mut tail = Tail::of_logs(synced);
+    judge_behind(synced, None, logs)
+}
+
+/// Of logs behind rows in tables.
+fn judge_behind(synced: u64, tables: Option<u64>, logs: &[&[u8]]) -> Verdict {
+    let mut tail = Tail::of_logs(synced, tables);
     for (n, log) in logs.iter().enumerate() {
         if n > 0 {
             tail.next_log();
@@ -255,6 +260,38 @@ fn a_hole_in_what_a_later_record_knows_to_be_synced_is_damage() {
     let begin = places[5].0.next_multiple_of(512);
     assert_eq!(judge_logs(0, &[&with_hole(&log, begin, 500)]), Verdict::Damaged);
     assert!(matches!(judge_logs(0, &[&with_hole(&log, begin + 12, 500)]), Verdict::Torn(_)));
+}
+
+/// The first log begins no later than behind the rows in tables; one that does is not the first.
+#[test]
+fn a_first_log_that_begins_behind_rows_that_are_in_no_table_is_not_whole() {
+    let record = |row: u64| rows(row, 1, 0, 3_000);
+    let [(log, places), (next, _)] =
+        [101..111, 111..121].map(|these| written(&these.map(record).collect::<Vec<_>>()));
+    for tables in [100, 101, 105, 110, 500] {
+        assert_eq!(judge_behind(0, Some(tables), &[&log, &next]), Verdict::Sound, "up to {tables}");
+        assert_eq!(judge_behind(0, Some(tables), &[]), Verdict::Sound);
+    }
+    for tables in [0, 50, 99] {
+        let all = torn(0, 0, log.len() + next.len());
+        assert_eq!(judge_behind(tables, Some(tables), &[&log, &next]), all, "up to {tables}");
+        assert_eq!(judge_behind(tables + 1, Some(tables), &[&log, &next]), Verdict::Damaged);
+    }
+    assert_eq!(judge_behind(0, Some(109), &[&next]), torn(0, 0, next.len()));
+    assert_eq!(judge_behind(0, Some(110), &[&next]), Verdict::Sound);
+    let [(knows, _), _] = two_logs(100);
+    assert_eq!(judge_behind(0, Some(98), &[&knows]), Verdict::Damaged, "it knows of 99");
+    // Whose begin is lost: what is in tables was synced, in whatever log it is.
+    let hole = with_hole(&log, 0, 512);
+    assert_eq!(judge_behind(0, Some(100), &[&hole]), torn(0, 0, log.len()));
+    assert_eq!(judge_behind(101, Some(100), &[&hole]), Verdict::Damaged);
+    assert_eq!(judge_behind(0, Some(101), &[&hole]), Verdict::Damaged);
+    let all = with_hole(&log, 0, log.len());
+    assert_eq!(judge_behind(0, Some(100), &[&all]), torn(0, 0, log.len()));
+    assert_eq!(judge_behind(101, Some(100), &[&all]), Verdict::Damaged);
+    let hole = with_hole(&log, places[3].0, 512 - places[3].0 % 512);
+    assert_eq!(judge_behind(0, Some(103), &[&hole]), torn(0, places[3].0, log.len() - places[3].0));
+    assert_eq!(judge_behind(0, Some(104), &[&hole]), Verdict::Damaged);
 }
 
 /// Content may be a log, and says nothing of the one it is in.

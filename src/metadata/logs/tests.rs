@@ -15,6 +15,7 @@ use crate::error::ErrorKind;
 use crate::metadata::schema::Family;
 use crate::metadata::synced::Synced;
 use crate::metadata::{Metadata, key};
+use crate::sys::fault::{Call, Fault, arm};
 
 /// Rows of this many commits.
 const COMMITS: u64 = 12;
@@ -187,4 +188,59 @@ fn a_later_log_counts_only_if_it_goes_on_where_the_one_before_ends() {
             killed.assert_damaged();
         }
     }
+}
+
+/// Files that are copied one after the other while a writer goes on: the list is from before rows went into tables, and the
+/// log is from after that.
+#[test]
+fn a_copy_of_metadata_in_use_that_lacks_a_log_is_noticed() {
+    for sync in [true, false] {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, kept) = (temp.path().join("live"), temp.path().join("copy"));
+        let metadata = Metadata::open(&path).unwrap();
+        put(&metadata, 1, sync);
+        metadata.flush().unwrap();
+        copy(&path, &kept);
+        fs::remove_file(log(&kept)).unwrap();
+        for commit in [2, 3] {
+            put(&metadata, commit, sync);
+        }
+        metadata.flush().unwrap();
+        put(&metadata, 4, sync);
+        fs::copy(log(&path), kept.join(log(&path).file_name().unwrap())).unwrap();
+        // Its records know that commit 3 was synced before it was removed, if it was.
+        if sync {
+            assert_eq!(Metadata::open_read_only(&kept).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(Metadata::open(&kept).unwrap_err().kind(), ErrorKind::Corrupt);
+        } else {
+            let view = Metadata::open_read_only(&kept).unwrap();
+            assert!(found(&view) == [1] && view.torn().is_some());
+            drop(view);
+            let opened = Metadata::open(&kept).unwrap();
+            assert!(found(&opened) == [1] && opened.torn().is_some());
+        }
+        assert_eq!(found(&metadata), [1, 2, 3, 4]);
+    }
+}
+
+/// The engine reads its list, and then lists the logs, of which a live writer may have removed one meanwhile.
+#[test]
+fn who_opens_beside_a_writer_that_moves_rows_into_tables_tries_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("live");
+    let metadata = Metadata::open(&path).unwrap();
+    put(&metadata, 1, true);
+    let held = arm(Fault::hold(Call::JudgeLogs, &path, None));
+    let opened = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| Metadata::open_read_only(&path).map(|view| found(&view)));
+        held.wait();
+        put(&metadata, 2, true);
+        metadata.flush().unwrap();
+        put(&metadata, 3, true);
+        held.let_go();
+        reader.join().unwrap()
+    });
+    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Busy);
+    drop(held);
+    assert_eq!(found(&Metadata::open_read_only(&path).unwrap()), [1, 2, 3]);
 }
