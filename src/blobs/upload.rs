@@ -238,6 +238,25 @@ impl Blobs {
         dir.unlink(name_of(id)).map_err(|error| Error::io("remove the upload", dir.path(), error))
     }
 
+    /// Gives back the room of sessions that are over but for their rows; answers whether there was any. What the file of one
+    /// holds under a further name stays.
+    pub(crate) fn give_up_uploads<'a>(&self, ids: impl Iterator<Item = &'a [u8; 16]>) -> bool {
+        let Ok(dir) = self.ingest_dir() else { return false };
+        let mut any = false;
+        for id in ids {
+            let file = GrowingFile::open(dir, &name_of(id)).ok().flatten();
+            // Cut off first: some filesystems free what is unlinked only later.
+            if let Some(file) = file.filter(|file| file.stat().is_ok_and(|stat| !stat.is_linked)) {
+                any |= file.truncate(0).is_ok();
+            }
+            any |= dir.unlink(name_of(id)).unwrap_or(false);
+        }
+        if any {
+            let _ = sys::sync_filesystem(dir);
+        }
+        any
+    }
+
     /// Makes the names in the ingest directory durable.
     pub(crate) fn sync_ingest(&self) -> Result<()> {
         let dir = self.ingest_dir()?;

@@ -183,8 +183,7 @@ impl Metadata {
         let is_judged = fault::step(Call::JudgeLogs, path, OsStr::new(""));
         let is_judged = is_judged.map_err(|error| Error::io(ACTION, path, error))?;
         let logs = Logs::from(path, from)?;
-        let mut verdict =
-            if is_judged { logs.judge(least, list.rows)? } else { Some(Verdict::Sound) };
+        let mut verdict = if is_judged { logs.judge(least, list.rows)? } else { Some(Verdict::Sound) };
         // What lost its end, and nothing in the middle, is sound up to there.
         if extent == Extent::Any
             && verdict == Some(Verdict::Damaged)

@@ -342,7 +342,8 @@ impl Core {
         let Passed { counting, usage, admitted } = passed;
         let mut rows = rows.count_as(usage);
         let ticket = self.record(&mut rows, changes);
-        let unsynced = self.put_counted(rows, self.durable(), admitted)?;
+        let (unsynced, ticket) =
+            self.with_ticket(self.put_counted(rows, self.durable(), admitted), ticket)?;
         drop(counting);
         if let Some(reservation) = reservation {
             reservation.keep(stored.journal_rows, stored.journal_bytes);

@@ -454,6 +454,23 @@ impl Core {
         self.feed.as_ref().and_then(|feed| feed.enter(rows, changes))
     }
 
+    /// What became of writing rows, with the ticket of their events: readers never get past those that the log may have or not.
+    pub(super) fn with_ticket<'a, T>(
+        &self,
+        written: Result<T>,
+        ticket: Option<Ticket<'a>>,
+    ) -> Result<(T, Option<Ticket<'a>>)> {
+        match written {
+            Ok(written) => Ok((written, ticket)),
+            Err(error) => {
+                if self.check_writable().is_err() {
+                    ticket.into_iter().for_each(Ticket::withhold);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Lets old events go, now and then.
     pub(super) fn prune_if_due(&self) {
         if self.feed.as_ref().is_some_and(Feed::is_due) {

@@ -21,8 +21,13 @@ const MARGIN_FILES: u64 = 32;
 impl Core {
     /// `NoSpace` unless there is room for so much more content.
     pub(super) fn check_room(&self, rows: u64, bytes: u64) -> Result<()> {
+        self.check_room_of(rows, bytes, bytes)
+    }
+
+    /// The same of so much more in the journal, and so many bytes beside it.
+    fn check_room_of(&self, rows: u64, journalled: u64, bytes: u64) -> Result<()> {
         let Some(free) = sys::free_space(&self.root_dir) else { return Ok(()) };
-        let (needed, files) = self.journal.needs(rows, bytes, free.block);
+        let (needed, files) = self.journal.needs(rows, journalled, free.block);
         let needed = needed.saturating_add(bytes).saturating_add(MARGIN.min(free.total / 100));
         let needed = needed.saturating_add(self.ballast_owed(&free));
         if needed > free.bytes {
@@ -36,14 +41,9 @@ impl Core {
         }
     }
 
-    /// `NoSpace` unless there is room for a file of so many bytes now, beside what is journalled.
+    /// `NoSpace` unless there is room for a file of so many bytes now, beside what is journalled and what a commit needs.
     pub(super) fn check_room_for_file(&self, size: u64) -> Result<()> {
-        let Some(free) = sys::free_space(&self.root_dir) else { return Ok(()) };
-        let needed = self.journal.needs(0, 0, free.block).0.saturating_add(size);
-        if needed > free.bytes {
-            return Err(self.no_room(&format!("needed={needed}, free={}", free.bytes)));
-        }
-        Ok(())
+        self.check_room_of(0, 0, size)
     }
 
     /// `NoSpace` unless there is room in the log for so many rows and their bytes, for which the ballast is given up.

@@ -1,6 +1,7 @@
 //! Commits that nobody waits for in a thread of their own.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -130,9 +131,17 @@ fn start() -> Sender<Job> {
         // One thread that cannot be started leaves the others; with none the channel is closed.
         let _ = std::thread::Builder::new()
             .name(format!("orlop-commit-{number}"))
-            .spawn(move || receiver.iter().for_each(Job::run));
+            .spawn(move || serve(&receiver, Job::run));
     }
     sender
+}
+
+/// Does one after the other. One that panics has answered, and those that wait behind it have nobody else.
+fn serve<T>(receiver: &Receiver<T>, run: impl Fn(T)) {
+    for job in receiver {
+        // What a commit leaves half done is under no lock: those are released, and rows are written as one.
+        let _ = catch_unwind(AssertUnwindSafe(|| run(job)));
+    }
 }
 
 /// Answers a commit whatever happens to its thread, so that nobody waits for ever.
@@ -156,5 +165,28 @@ impl Drop for Answer {
         if std::thread::panicking() {
             self.give(Err(Error::new(ErrorKind::Indeterminate, "the commit's thread panicked")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_answered_and_costs_those_behind_it_nothing() {
+        let (sender, receiver) = unbounded();
+        let states: Vec<Arc<State>> = (0..3).map(|_| Arc::default()).collect();
+        for (n, state) in states.iter().enumerate() {
+            assert!(sender.send((n, Arc::clone(state))).is_ok());
+        }
+        drop(sender);
+        serve(&receiver, |(n, state)| {
+            let answer = Answer(state);
+            assert!(n > 0, "the first one panics");
+            answer.give(Ok(Committed::default()));
+        });
+        let answers = states.into_iter().map(|state| Commit { state }.wait().map_err(|error| error.kind()));
+        let kinds: Vec<_> = answers.map(|answer| answer.err()).collect();
+        assert_eq!(kinds, [Some(ErrorKind::Indeterminate), None, None]);
     }
 }

@@ -4,8 +4,8 @@
     tests/powercut/fulldisk.py [--fs ext4|xfs|btrfs]... [--required] [--binary FILE]
 
 Makes a filesystem of 2 GiB in /dev/shm, where what is only reserved takes no memory, and runs src/store/tests/full.rs on it:
-every way of writing on a full disk and after it, a load while other programs take all room and give it back, and opening on
-a full disk with and without a ballast. All three unless some are named; only ext4 runs out of inodes as well.
+every way of writing on a full disk and after it, a load while other programs take all room and give it back, opening on
+a full disk with and without a ballast, and upload sessions that take what is left. All three unless some are named; only ext4 runs out of inodes as well.
 
 Needs Linux, root, mkfs.ext4, mkfs.xfs and mkfs.btrfs, a loop device and 256 MiB of /dev/shm. Where that cannot be had it
 says `full disk: not run on ext4 here, because ...` and ends with 0; with `--required` it ends with 3 when the machine would
@@ -52,8 +52,8 @@ def one(name, binary):
         if mounted:
             run(["umount", mount])
         shutil.rmtree(directory, ignore_errors=True)
-    said = [line for line in done.stdout.splitlines() if line.startswith(("way ", "load ", "opening ", "removing "))]
-    if done.returncode != 0 or "1 passed" not in done.stdout or not {"opening done", "removing done"} <= {*said} or not said[-1].startswith("load "):
+    said = [line for line in done.stdout.splitlines() if line.startswith(("way ", "load ", "opening ", "removing ", "uploading "))]
+    if done.returncode != 0 or "1 passed" not in done.stdout or not {"opening done", "removing done", "uploading done"} <= {*said} or not said[-1].startswith("load "):
         print((done.stdout + done.stderr)[-3000:])
         print(f"full disk: WRONG on {name} after {said[-1:]}")
         return False

@@ -128,7 +128,7 @@ impl Core {
         let told = !changes.is_empty();
         let mut rows = rows.count()?;
         let ticket = self.record(&mut rows, changes);
-        let unsynced = self.put_anyway(rows, told && self.durable())?;
+        let (unsynced, ticket) = self.with_ticket(self.put_anyway(rows, told && self.durable()), ticket)?;
         self.journal.release(journal.0, journal.1);
         // What a sparse manifest lacks is published with it.
         if outcome.manifests > 0 || self.sparse.load(Ordering::Relaxed) {

@@ -1,8 +1,12 @@
 //! What readers of events are shown while batches are being written.
 
+use rustix::io::Errno;
+
 use super::artifact::Artifact;
+use crate::error::ErrorKind;
 use crate::metadata::EventChange;
-use crate::store::{EventLimits, Events, Options, Publish, Store};
+use crate::store::{EventLimits, Events, Expect, Options, Publish, Store};
+use crate::sys::fault::{Call, Fault, arm};
 
 fn sequences(store: &Store) -> Vec<u64> {
     match store.events(None, 100).unwrap() {
@@ -40,4 +44,30 @@ fn an_event_is_shown_when_every_earlier_one_is_settled() {
     let last = store.event_position().unwrap();
     assert_eq!(last.sequence(), 6);
     assert_eq!(store.events(Some(last), 100).unwrap(), Events::Next(Vec::new()));
+}
+
+/// Whether the log has the rows is known when the store is opened again, and then their events may be there.
+#[test]
+fn a_position_never_gets_past_events_whose_rows_may_be_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let options = Options::new().publish(Publish::Manual).events(EventLimits::default());
+    let store = options.create(&root).unwrap();
+    let here = store.default_repository();
+    let mut batch = store.batch();
+    let digest = Artifact::image("first", &[1]).add(&mut batch, &here).unwrap();
+    batch.commit().unwrap();
+    let tag = |name: &str| here.tag(&name.parse().unwrap(), &digest, Expect::Any);
+    tag("first").unwrap();
+    let before = store.event_position().unwrap();
+    // A refusal leaves nothing open.
+    let full = arm(Fault::new(Call::Space, &root, Errno::NOSPC).forever());
+    assert_eq!(tag("refused").unwrap_err().kind(), ErrorKind::NoSpace);
+    drop(full);
+    tag("second").unwrap();
+    let settled = store.event_position().unwrap();
+    assert!(settled.sequence() > before.sequence());
+    let _failing = arm(Fault::new(Call::WriteRows, &root, Errno::IO));
+    assert_eq!(tag("third").unwrap_err().kind(), ErrorKind::Indeterminate);
+    assert_eq!(store.event_position().unwrap(), settled);
 }

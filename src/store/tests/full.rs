@@ -18,7 +18,7 @@ use super::artifact::{Artifact, noise};
 use super::state::{check_files, state};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
-use crate::store::{Expect, Options, Publish, Repository, Store};
+use crate::store::{Expect, Options, Publish, Repository, Store, UploadOptions};
 
 /// The filesystem, and what other programs take of it.
 struct Disk(PathBuf);
@@ -38,6 +38,13 @@ impl Disk {
             }
         }
         file.sync_all().unwrap();
+    }
+
+    /// Leaves about so much of a full disk.
+    fn leave(&self, bytes: u64) {
+        let filler = File::options().write(true).open(self.0.join("filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - bytes).unwrap();
+        syncfs(filler).unwrap();
     }
 
     fn fill_files(&self) {
@@ -118,6 +125,7 @@ fn full() {
     }
     opening(&disk, &disk.0.join("opening"));
     removing(&disk, &disk.0.join("removing"));
+    uploading(&disk, &disk.0.join("uploading"));
     under_load(&disk, &disk.0.join("load"));
 }
 
@@ -280,4 +288,59 @@ fn removing(disk: &Disk, root: &Path) {
     store.flush().unwrap();
     store.close().unwrap();
     writeln!(io::stdout(), "removing done").unwrap();
+}
+
+/// An upload session takes what it can get: others go on and it can be ended; and if other programs take the rest, it can be
+/// ended all the same.
+fn uploading(disk: &Disk, root: &Path) {
+    const PIECE: usize = 1 << 20;
+    let store = Options::new().publish(Publish::Manual).create(root).unwrap();
+    let digest = push(&store, "first", &[100, 40_000], false).unwrap();
+    disk.fill();
+    disk.leave(96 << 20);
+    let mut upload = here(&store).start_upload(&UploadOptions::new()).unwrap();
+    let piece = noise("piece", PIECE);
+    let mut refused = None;
+    for _ in 0..200 {
+        if let Err(error) = upload.append(upload.offset(), &piece) {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert_eq!(refused.unwrap().kind(), ErrorKind::NoSpace);
+    assert!(upload.offset() >= 16 << 20, "{}", upload.offset());
+    let tag = || here(&store).tag(&"beside".parse().unwrap(), &digest, Expect::Any);
+    match upload.save().and_then(|_| tag()) {
+        // A btrfs that has little left for its own trees says that nothing is left at all.
+        Err(error) if error.kind() == ErrorKind::NoSpace && statvfs(&disk.0).unwrap().f_bavail == 0 => {}
+        done => drop(done.unwrap()),
+    }
+    upload.cancel().unwrap();
+    tag().unwrap();
+    for expire in [false, true] {
+        let mut upload = here(&store)
+            .start_upload(&UploadOptions::new().time_to_live(Duration::from_secs(if expire {
+                0
+            } else {
+                600
+            })))
+            .unwrap();
+        for _ in 0..8 {
+            upload.append(upload.offset(), &piece).unwrap();
+        }
+        upload.save().unwrap();
+        disk.fill();
+        if expire {
+            drop(upload);
+            assert_eq!(store.expire_uploads().unwrap(), 1);
+        } else {
+            upload.cancel().unwrap();
+        }
+        assert!(store.uploads(None, 10).unwrap().items.is_empty());
+        here(&store).untag(&"beside".parse().unwrap(), Expect::Any).unwrap();
+        disk.free();
+    }
+    assert!(store.verify().read_data(true).run().unwrap().is_sound());
+    store.close().unwrap();
+    writeln!(io::stdout(), "uploading done").unwrap();
 }

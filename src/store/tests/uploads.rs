@@ -291,3 +291,134 @@ fn a_session_that_is_being_removed_because_it_expired_is_not_there() {
     assert_eq!(store.expire_uploads().unwrap(), 1);
     assert_eq!(store.expire_uploads().unwrap(), 0);
 }
+
+/// What a session takes is not the last that the disk has: others go on, and it can be ended.
+#[test]
+fn bytes_that_would_take_the_last_room_are_refused_before_they_are_stored() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+    upload.append(0, noise("content", 50_000)).unwrap();
+    let little = arm(Fault::new(Call::Space, &root, Errno::DQUOT).forever());
+    assert_eq!(upload.append(50_000, noise("more", 50_000)).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(fs::metadata(file_of(&root, upload.id())).unwrap().len(), 50_000);
+    let announced = UploadOptions::new().size(100_000);
+    assert_eq!(here.start_upload(&announced).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(upload.save().unwrap(), 50_000);
+    upload.cancel().unwrap();
+    drop(little);
+}
+
+/// What a failed write left is cut off at once, and not when the session goes on.
+#[test]
+fn a_write_that_found_no_room_gives_back_what_it_took() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let mut upload = here.start_upload(&UploadOptions::new()).unwrap();
+    upload.append(0, noise("content", 50_000)).unwrap();
+    let armed = arm(Fault::new(Call::Write, &root, Errno::NOSPC).nth(2).short_writes());
+    assert_eq!(upload.append(50_000, noise("more", 50_000)).unwrap_err().kind(), ErrorKind::NoSpace);
+    drop(armed);
+    assert_eq!(fs::metadata(file_of(&root, upload.id())).unwrap().len(), 50_000);
+}
+
+/// The log needs room to say that a session is over, and the session has some.
+#[test]
+fn a_session_that_ends_on_a_full_disk_makes_room_for_that() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    let cancelled = here.upload(&saved(&here)).unwrap().unwrap();
+    let id = cancelled.id();
+    let full = arm(Fault::new(Call::Space, &root, Errno::NOSPC));
+    cancelled.cancel().unwrap();
+    assert_eq!(full.fired(), 1);
+    assert!(here.upload_status(&id).unwrap().is_none() && !file_of(&root, id).exists());
+
+    let mut expiring = here.start_upload(&UploadOptions::new().time_to_live(Duration::ZERO)).unwrap();
+    let id = expiring.id();
+    expiring.append(0, noise("saved", 50_000)).unwrap();
+    expiring.save().unwrap();
+    drop((expiring, full));
+    let full = arm(Fault::new(Call::Space, &root, Errno::NOSPC));
+    assert_eq!(store.expire_uploads().unwrap(), 1);
+    assert_eq!(full.fired(), 1);
+    assert!(store.uploads(None, 10).unwrap().items.is_empty() && !file_of(&root, id).exists());
+    drop(full);
+
+    // Nothing comes of it: it is over all the same, and others keep what they have.
+    let (kept, lost) = (saved(&here), here.upload(&saved(&here)).unwrap().unwrap());
+    let id = lost.id();
+    let full = arm(Fault::new(Call::Space, &root, Errno::NOSPC).forever());
+    assert_eq!(lost.cancel().unwrap_err().kind(), ErrorKind::NoSpace);
+    drop(full);
+    assert!(here.upload(&id).unwrap().is_none());
+    assert_eq!(here.upload(&kept).unwrap().unwrap().offset(), 50_000);
+}
+
+/// What gives back the room of a session does not touch content that its file has become.
+#[test]
+fn the_room_of_content_is_not_given_back_with_a_session() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let upload = here.upload(&saved(&here)).unwrap().unwrap();
+    let named = temp.path().join("named");
+    fs::hard_link(file_of(&root, upload.id()), &named).unwrap();
+    let _full = arm(Fault::new(Call::Space, &root, Errno::NOSPC));
+    upload.cancel().unwrap();
+    assert_eq!(fs::read(&named).unwrap(), noise("saved", 50_000));
+}
+
+/// Finishing failed behind the moment at which the content got its name.
+#[test]
+fn bytes_that_come_after_a_failed_finish_do_not_reach_a_named_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (store, here) = open(&root);
+    let lease = store.lease(Duration::from_secs(600), "push").unwrap();
+    let mut upload = here.start_upload(&UploadOptions::new().lease(lease.id())).unwrap();
+    upload.append(0, noise("saved", 50_000)).unwrap();
+    upload.save().unwrap();
+    lease.release().unwrap();
+    assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Conflict);
+    // Still its own.
+    upload.append(50_000, "x").unwrap();
+    assert_eq!(upload.finish(&Expected::default()).unwrap_err().kind(), ErrorKind::Conflict);
+    let named = temp.path().join("named");
+    fs::hard_link(file_of(&root, upload.id()), &named).unwrap();
+    let error = upload.append(50_001, "y").unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.to_string().contains("saved=50000"), "{error}");
+    assert_eq!(fs::metadata(&named).unwrap().len(), 50_001);
+    let id = upload.id();
+    drop(upload);
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    upload.append(50_000, "z").unwrap();
+    assert_eq!(fs::metadata(&named).unwrap().len(), 50_001);
+}
+
+/// A full disk takes no mark, and the process remembers.
+#[test]
+fn a_failed_sync_is_remembered_where_it_cannot_be_put_down() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("store");
+    let (_store, here) = open(&root);
+    let id = saved(&here);
+    let first = inode(&file_of(&root, id));
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    upload.append(50_000, noise("more", 50_000)).unwrap();
+    let failing = arm(Fault::new(Call::SyncFile, &root, Errno::IO));
+    let full = arm(Fault::new(Call::Space, &root, Errno::NOSPC).forever());
+    assert_eq!(upload.save().unwrap_err().kind(), ErrorKind::NoSpace);
+    drop((upload, failing, full));
+    let mut upload = here.upload(&id).unwrap().unwrap();
+    assert_ne!(inode(&file_of(&root, id)), first);
+    upload.append(50_000, "x").unwrap();
+    upload.save().unwrap();
+    let second = inode(&file_of(&root, id));
+    drop(upload);
+    drop(here.upload(&id).unwrap().unwrap());
+    assert_eq!(inode(&file_of(&root, id)), second, "the copy is as good as any");
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{UploadId, is_over};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::metadata::{EventChange, Rows, UploadRecord};
 use crate::oci::RepositoryName;
 use crate::store::events::Ticket;
@@ -70,14 +70,12 @@ impl Core {
     /// Removes what has expired and nobody has; answers how many.
     pub(in crate::store) fn expire_uploads(&self) -> Result<u64> {
         let over = self.uploads.take_expired();
-        let mut rows = self.metadata.rows();
-        over.iter().for_each(|id| rows.delete_upload(&id.0));
         // One that comes back after a power cut has expired all the same.
-        if let Err(error) = self.write_unsynced(rows) {
+        if let Err(error) = self.delete_uploads(&over, false) {
             self.uploads.give_back(&over);
             return Err(error);
         }
-        self.end_uploads(&over);
+        self.remove_uploads(&over);
         Ok(over.len() as u64)
     }
 
@@ -93,23 +91,38 @@ impl Core {
         ends.iter().for_each(|id| rows.delete_upload(&id.0));
         let mut rows = rows.count()?;
         let ticket = self.record(&mut rows, gone.into_iter().collect());
-        let unsynced = self.put_anyway(rows, self.durable())?;
-        self.uploads.forget(&ends);
+        let (unsynced, ticket) = self.with_ticket(self.put_anyway(rows, self.durable()), ticket)?;
+        let ends = self.uploads.end(&ends);
         Ok((unsynced, ticket, ends))
     }
 
-    /// Sessions whose rows are gone.
-    pub(super) fn end_uploads(&self, ids: &[UploadId]) {
-        self.uploads.forget(ids);
-        self.remove_uploads(ids);
+    /// Deletes the rows of sessions that nobody will go on with. If there is no room for that, what they hold makes room.
+    pub(super) fn delete_uploads(&self, ids: &[UploadId], sync: bool) -> Result<()> {
+        let delete = || {
+            let mut rows = self.metadata.rows();
+            ids.iter().for_each(|id| rows.delete_upload(&id.0));
+            self.write_with(rows, sync)
+        };
+        match delete() {
+            Err(error) if error.kind() == ErrorKind::NoSpace && self.check_writable().is_ok() => {
+                // A session without its file is over for whoever opens it.
+                if !self.blobs.give_up_uploads(ids.iter().map(|id| &id.0)) {
+                    return Err(error);
+                }
+                delete()
+            }
+            done => done,
+        }
     }
 
-    /// The files of sessions whose rows are gone.
+    /// The files of sessions whose rows are gone, and what is known of them: in this order, since another one of the same id has
+    /// a file of the same name.
     pub(in crate::store) fn remove_uploads(&self, ids: &[UploadId]) {
         for id in ids {
             // What stays is cleared by the next open.
             let _ = self.blobs.remove_upload(&id.0);
         }
+        self.uploads.forget(ids);
     }
 }
 

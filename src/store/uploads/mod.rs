@@ -188,7 +188,11 @@ impl Repository {
         }
         // One that has expired would be in the way.
         self.store().core().expire_uploads()?;
-        self.start(id, options)
+        match self.start(id, options) {
+            // Somebody began it meanwhile, and may have let go of it.
+            Err(error) if error.kind() == ErrorKind::Busy => self.upload(&id)?.ok_or(error),
+            started => started,
+        }
     }
 
     fn start(&self, id: UploadId, options: &UploadOptions) -> Result<Upload> {

@@ -36,6 +36,8 @@ pub struct Upload {
     offset: u64,
     /// A failed write may have left something behind the offset.
     untidy: bool,
+    /// It was tried to finish it, so the file may have the name of content.
+    staged: bool,
     /// Up to where the file was synced.
     synced: u64,
     /// Its name in the ingest directory is durable.
@@ -46,7 +48,10 @@ pub struct Upload {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stopped {
+    /// A sync of its file failed.
     Unsynced,
+    /// Its file has become content, although finishing it failed.
+    Named,
     Finished,
 }
 
@@ -74,6 +79,7 @@ impl Upload {
             file,
             offset,
             untidy: false,
+            staged: false,
             synced,
             named,
             stopped: None,
@@ -92,6 +98,7 @@ impl Upload {
             // The file may hold something else than what was hashed: it is read again.
             record.distrust();
         }
+        record.suspect |= taken.is_suspect();
         let hashes = Hashes::resume(&record.hashes, record.offset);
         if record.offset == 0 {
             return Ok(Some(Self::new(taken, record, hashes, None)));
@@ -111,10 +118,8 @@ impl Upload {
             return Ok(Some(Self::new(taken, record, hashes, file)));
         }
         // Its bytes are not there any more, or are not what they were: there is nothing to go on with.
-        let mut rows = core.metadata.rows();
-        rows.delete_upload(&taken.id.0);
-        core.write(rows)?;
-        core.end_uploads(&[taken.id]);
+        core.delete_uploads(&[taken.id], core.durable())?;
+        core.remove_uploads(&[taken.id]);
         Ok(None)
     }
 
@@ -180,14 +185,31 @@ impl Upload {
         Ok(end)
     }
 
-    /// Writes bytes into the file, behind those that were in memory.
+    /// Writes bytes into the file, behind those that were in memory. What a session takes may not be the last that others, and
+    /// its own end, need to be written.
     fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
-        let durable = self.taken.core().durable();
+        let core = self.taken.core();
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(self.taken.core().blobs.create_upload(&self.taken.id.0)?),
+            none => none.insert(core.blobs.create_upload(&self.taken.id.0)?),
         };
+        if std::mem::take(&mut self.staged) && file.is_shared()? {
+            self.stopped = Some(Stopped::Named);
+        }
+        self.check()?;
+        self.taken.core().check_room_for_file((self.memory.len() + bytes.len()) as u64)?;
         self.untidy = true;
+        let written = self.write_behind_memory(bytes, offset);
+        if written.is_err() {
+            // What cannot be cut off now is before anything else is done.
+            let _ = self.tidy();
+        }
+        written
+    }
+
+    fn write_behind_memory(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
+        let durable = self.taken.core().durable();
+        let Some(file) = &mut self.file else { return Err(self.taken.gone()) };
         if !self.memory.is_empty() {
             file.write_at(&self.memory, 0, false)?;
             self.memory = Vec::new();
@@ -299,6 +321,8 @@ impl Upload {
     fn suspect(&mut self, error: Error) -> Error {
         self.stopped = Some(Stopped::Unsynced);
         self.record.suspect = true;
+        // A disk that is full takes no row.
+        self.taken.suspect();
         if self.record.offset == 0 {
             // The next handle begins with a new file.
             return error;
@@ -353,7 +377,7 @@ impl Upload {
         let core = self.taken.core();
         let committed = core.commit(parts)?;
         self.stopped = Some(Stopped::Finished);
-        core.end_uploads(&[self.taken.id]);
+        core.remove_uploads(&[self.taken.id]);
         let pushed = committed.pushed.into_iter().next();
         pushed.ok_or_else(|| Error::corrupt("commit of an upload answered nothing"))
     }
@@ -385,6 +409,7 @@ impl Upload {
         }
         let core = self.taken.core();
         let Some(file) = &self.file else { return Err(self.taken.gone()) };
+        self.staged = true;
         let staged = file.stage(&core.blobs, digest, size, self.synced == size)?;
         Ok((digest, Source::Staged { staged, size }))
     }
@@ -402,11 +427,9 @@ impl Upload {
         }
         self.taken.check()?;
         if self.deferred.is_none() {
-            let mut rows = core.metadata.rows();
-            rows.delete_upload(&self.taken.id.0);
-            core.write(rows)?;
+            core.delete_uploads(&[self.taken.id], core.durable())?;
         }
-        core.end_uploads(&[self.taken.id]);
+        core.remove_uploads(&[self.taken.id]);
         self.stopped = Some(Stopped::Finished);
         Ok(())
     }
@@ -414,16 +437,17 @@ impl Upload {
     fn check(&self) -> Result<()> {
         self.taken.core().check_writable()?;
         match self.stopped {
-            Some(Stopped::Unsynced) => Err(Error::new(
-                ErrorKind::Io,
-                format!(
-                    "a sync of the upload failed, open it again, id={}, saved={}",
-                    self.taken.id, self.record.offset
-                ),
-            )),
+            Some(Stopped::Unsynced) => Err(self.open_again("a sync of the upload failed")),
+            Some(Stopped::Named) => Err(self.open_again("the file of the upload has become content")),
             Some(Stopped::Finished) => Err(self.taken.gone()),
             None => self.taken.check(),
         }
+    }
+
+    #[cold]
+    fn open_again(&self, why: &str) -> Error {
+        let (id, saved) = (self.taken.id, self.record.offset);
+        Error::new(ErrorKind::Io, format!("{why}, open it again, id={id}, saved={saved}"))
     }
 }
 

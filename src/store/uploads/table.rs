@@ -22,6 +22,8 @@ pub(in crate::store) struct Sessions {
 #[derive(Debug)]
 struct Table {
     sessions: HashMap<UploadId, Entry>,
+    /// What tells the next session from an earlier one of the same id.
+    next: u64,
     bytes: u128,
     /// What an operator sees of it.
     meters: Arc<Meters>,
@@ -29,6 +31,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
+    number: u64,
     repository: RepositoryName,
     /// Milliseconds since 1970.
     expires: u64,
@@ -38,8 +41,10 @@ struct Entry {
     reservation: Reservation,
     /// Somebody has it.
     taken: bool,
-    /// It has expired and is being removed: for everybody else it is not there.
+    /// It is being removed: for everybody else it is not there, but there is no other of its id before that is done.
     ending: bool,
+    /// A sync of its file failed, whether its row says so or not.
+    suspect: bool,
     /// This process wrote its row, so what the row says of the file is true here.
     saved_here: bool,
     /// It has no row yet: what will be in it, and how long it lives from then on.
@@ -47,6 +52,15 @@ struct Entry {
 }
 
 impl Table {
+    fn insert(&mut self, id: UploadId, record: &UploadRecord, mut entry: Entry) -> u64 {
+        let number = self.next;
+        entry.number = number;
+        self.next += 1;
+        self.sessions.insert(id, entry);
+        self.count(&id, counted(record));
+        number
+    }
+
     fn count(&mut self, id: &UploadId, bytes: u64) {
         if let Some(entry) = self.sessions.get_mut(id) {
             self.bytes = self.bytes - u128::from(entry.counted) + u128::from(bytes);
@@ -66,12 +80,14 @@ impl Table {
 impl Entry {
     fn new(repository: RepositoryName, record: &UploadRecord, reservation: Reservation, here: bool) -> Self {
         Self {
+            number: 0,
             repository,
             expires: record.expires(),
             counted: 0,
             reservation,
             taken: here,
             ending: false,
+            suspect: false,
             saved_here: here,
             unsaved: None,
         }
@@ -84,7 +100,7 @@ fn counted(record: &UploadRecord) -> u64 {
 
 impl Sessions {
     pub(in crate::store) fn new(meters: Arc<Meters>) -> Self {
-        Self { table: Mutex::new(Table { sessions: HashMap::new(), bytes: 0, meters }) }
+        Self { table: Mutex::new(Table { sessions: HashMap::new(), next: 0, bytes: 0, meters }) }
     }
 
     /// A session of an earlier process.
@@ -95,9 +111,7 @@ impl Sessions {
         record: &UploadRecord,
         reservation: Reservation,
     ) {
-        let mut table = self.table.lock();
-        table.sessions.insert(id, Entry::new(repository, record, reservation, false));
-        table.count(&id, counted(record));
+        self.table.lock().insert(id, record, Entry::new(repository, record, reservation, false));
     }
 
     /// What is known of a session that has no row yet.
@@ -128,7 +142,21 @@ impl Sessions {
         .collect()
     }
 
-    /// Nobody has them any more.
+    /// They are over; answers those that were not before. Their rows are gone, and what else they have goes next.
+    pub(super) fn end(&self, ids: &[UploadId]) -> Vec<UploadId> {
+        let mut table = self.table.lock();
+        let mut ends = Vec::new();
+        for id in ids {
+            if let Some(entry) = table.sessions.get_mut(id).filter(|entry| !entry.ending) {
+                entry.ending = true;
+                table.count(id, 0);
+                ends.push(*id);
+            }
+        }
+        ends
+    }
+
+    /// Those that were taken because they have expired are there again.
     pub(in crate::store) fn give_back(&self, ids: &[UploadId]) {
         let mut table = self.table.lock();
         for id in ids {
@@ -152,12 +180,12 @@ impl Core {
         id: UploadId,
         record: &UploadRecord,
     ) -> Result<Taken> {
-        self.or_expire(|| self.let_in(repository, id, record))?;
-        Ok(Taken { repository: repository.clone(), id })
+        let number = self.or_expire(|| self.let_in(repository, id, record))?;
+        Ok(Taken { repository: repository.clone(), id, number })
     }
 
     /// Once more where there was no room and sessions have expired: what nobody will finish has no claim to it.
-    pub(in crate::store) fn or_expire(&self, take: impl Fn() -> Result<()>) -> Result<()> {
+    pub(in crate::store) fn or_expire<T>(&self, take: impl Fn() -> Result<T>) -> Result<T> {
         match take() {
             Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::QuotaExceeded) => {
                 if self.expire_uploads()? > 0 { take() } else { Err(error) }
@@ -166,9 +194,12 @@ impl Core {
         }
     }
 
-    fn let_in(&self, repository: &Repository, id: UploadId, record: &UploadRecord) -> Result<()> {
+    fn let_in(&self, repository: &Repository, id: UploadId, record: &UploadRecord) -> Result<u64> {
         let limit = self.options.limits.max_uploads;
         let mut table = self.uploads.table.lock();
+        if table.sessions.contains_key(&id) {
+            return Err(taken_already(repository.name(), id));
+        }
         if table.sessions.len() >= limit {
             return Err(Error::new(
                 ErrorKind::Busy,
@@ -181,9 +212,7 @@ impl Core {
         let reservation = Reservation::nothing(&self.quotas);
         let entry = Entry::new(repository.name().clone(), record, reservation, true);
         self.reserve_for_upload(repository.name(), &entry.reservation, counted(record), false)?;
-        table.sessions.insert(id, entry);
-        table.count(&id, counted(record));
-        Ok(())
+        Ok(table.insert(id, record, entry))
     }
 
     /// A limit is new: what the sessions of a repository have, or all of them where there is none, is theirs already.
@@ -216,6 +245,8 @@ impl Core {
 pub(super) struct Taken {
     repository: Repository,
     pub(super) id: UploadId,
+    /// Which of its id: this one may be over, and another one there.
+    number: u64,
 }
 
 impl Taken {
@@ -230,20 +261,25 @@ impl Taken {
             return Ok(None);
         }
         if entry.taken {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "somebody else has the upload session open, repository={}, id={id}",
-                    entry.repository
-                ),
-            ));
+            return Err(taken_already(&entry.repository, id));
         }
         if entry.expires <= now() {
             return Ok(None);
         }
         entry.taken = true;
+        let number = entry.number;
         drop(table);
-        Ok(Some(Self { repository: repository.clone(), id }))
+        Ok(Some(Self { repository: repository.clone(), id, number }))
+    }
+
+    /// Looks at what is known of it while it is there.
+    fn with<T>(&self, look: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut table = self.core().uploads.table.lock();
+        self.entry(&mut table).map(look)
+    }
+
+    fn entry<'a>(&self, table: &'a mut Table) -> Option<&'a mut Entry> {
+        table.sessions.get_mut(&self.id).filter(|entry| entry.number == self.number && !entry.ending)
     }
 
     pub(super) fn repository(&self) -> &Repository {
@@ -260,10 +296,7 @@ impl Taken {
 
     /// It gets its row with the first save, and lives so long from then on.
     pub(super) fn defer(&self, record: &UploadRecord, time_to_live: u64) {
-        let mut table = self.core().uploads.table.lock();
-        if let Some(entry) = table.sessions.get_mut(&self.id) {
-            entry.unsaved = Some(Box::new((record.clone(), time_to_live)));
-        }
+        self.with(|entry| entry.unsaved = Some(Box::new((record.clone(), time_to_live))));
     }
 
     /// What is known of it if it has no row yet.
@@ -273,16 +306,22 @@ impl Taken {
 
     /// Whether this process wrote the row as it is.
     pub(super) fn saved_here(&self) -> bool {
-        self.core().uploads.table.lock().sessions.get(&self.id).is_some_and(|entry| entry.saved_here)
+        self.with(|entry| entry.saved_here).unwrap_or_default()
+    }
+
+    /// A sync of its file failed.
+    pub(super) fn suspect(&self) {
+        self.with(|entry| entry.suspect = true);
+    }
+
+    /// Whether a sync of its file failed in this process.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.with(|entry| entry.suspect).unwrap_or_default()
     }
 
     /// The session is still there: nobody deleted its repository.
     pub(super) fn check(&self) -> Result<()> {
-        if self.core().uploads.table.lock().sessions.contains_key(&self.id) {
-            Ok(())
-        } else {
-            Err(self.gone())
-        }
+        self.with(|_| ()).ok_or_else(|| self.gone())
     }
 
     /// Makes room for `bytes` in all, in limits and quotas, before they come.
@@ -293,12 +332,14 @@ impl Taken {
     fn grow_now(&self, bytes: u64) -> Result<()> {
         let core = self.core();
         let mut table = core.uploads.table.lock();
-        let Some(entry) = table.sessions.get(&self.id) else { return Err(self.gone()) };
-        let counted = entry.counted;
+        let Some(counted) = self.entry(&mut table).map(|entry| entry.counted) else {
+            return Err(self.gone());
+        };
         if bytes > counted {
             if !core.has_room(&table, bytes - counted) {
                 return Err(core.too_many_bytes());
             }
+            let Some(entry) = self.entry(&mut table) else { return Err(self.gone()) };
             core.reserve_for_upload(&entry.repository, &entry.reservation, bytes, false)?;
             table.count(&self.id, bytes);
         }
@@ -307,15 +348,15 @@ impl Taken {
 
     /// What is reserved in quotas for the content that it becomes; still so if that fails.
     pub(super) fn reservation(&self) -> Result<Reservation> {
-        let table = self.core().uploads.table.lock();
-        table.sessions.get(&self.id).map(|entry| entry.reservation.share()).ok_or_else(|| self.gone())
+        self.with(|entry| entry.reservation.share()).ok_or_else(|| self.gone())
     }
 
     /// The row was written.
     pub(super) fn saved(&self, record: &UploadRecord) {
         let mut table = self.core().uploads.table.lock();
-        if let Some(entry) = table.sessions.get_mut(&self.id) {
+        if let Some(entry) = self.entry(&mut table) {
             (entry.expires, entry.saved_here, entry.unsaved) = (record.expires(), true, None);
+            entry.suspect = record.suspect;
             // What was appended and is not in the row is in the file, and keeps its room.
             let bytes = counted(record).max(entry.counted);
             table.count(&self.id, bytes);
@@ -329,7 +370,10 @@ impl Taken {
 
     /// Only what is durable counts once nobody has it.
     pub(super) fn settle(&self, record: &UploadRecord) {
-        self.core().uploads.table.lock().count(&self.id, counted(record));
+        let mut table = self.core().uploads.table.lock();
+        if self.entry(&mut table).is_some() {
+            table.count(&self.id, counted(record));
+        }
     }
 
     #[cold]
@@ -344,6 +388,67 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.core().uploads.give_back(&[self.id]);
+        self.with(|entry| entry.taken = false);
+    }
+}
+
+#[cold]
+fn taken_already(repository: &RepositoryName, id: UploadId) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("somebody else has the upload session open, repository={repository}, id={id}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+    use super::*;
+    use crate::blobs::Expected;
+    use crate::digest::Digest;
+    use crate::store::{Options, Publish, UploadOptions};
+
+    /// Both have looked for the session of a content and found none.
+    #[test]
+    fn of_two_who_begin_one_session_at_once_one_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().publish(Publish::Manual).create(dir.path().join("s")).unwrap();
+        let (here, core) = (store.default_repository(), store.core());
+        let digest = Digest::of(b"hello");
+        let mut upload = here.upload_of(&digest, &UploadOptions::new()).unwrap();
+        let id = upload.id();
+        let record = core.metadata.view().upload(&id.0).unwrap().unwrap();
+        assert_eq!(core.admit(&here, id, &record).unwrap_err().kind(), ErrorKind::Busy);
+        upload.append(0, "hello").unwrap();
+        // On its way out, the next one of its id has to wait: their files have one name.
+        assert_eq!(core.uploads.end(&[id]), [id]);
+        assert_eq!(core.uploads.end(&[id]), []);
+        assert_eq!(core.admit(&here, id, &record).unwrap_err().kind(), ErrorKind::Busy);
+        assert!(Taken::open(&here, id).unwrap().is_none());
+        assert_eq!(upload.append(5, "x").unwrap_err().kind(), ErrorKind::NotFound);
+        core.remove_uploads(&[id]);
+        assert_eq!(core.uploads.table.lock().bytes, 0);
+        drop(core.admit(&here, id, &record).unwrap());
+    }
+
+    #[test]
+    fn a_handle_that_is_over_has_no_hand_in_the_next_session_of_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().publish(Publish::Manual).create(dir.path().join("s")).unwrap();
+        let (here, core) = (store.default_repository(), store.core());
+        let digest = Digest::of(b"hello");
+        let mut first = here.upload_of(&digest, &UploadOptions::new()).unwrap();
+        first.append(0, "hello").unwrap();
+        first.finish(&Expected::from(digest)).unwrap();
+        let mut second = here.upload_of(&digest, &UploadOptions::new()).unwrap();
+        assert_eq!(second.id(), first.id());
+        second.append(0, "hell").unwrap();
+        assert_eq!(first.status().unwrap_err().kind(), ErrorKind::NotFound);
+        drop(first);
+        assert_eq!(here.upload(&second.id()).unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(core.uploads.table.lock().bytes, 4);
+        second.append(4, "o").unwrap();
+        second.finish(&Expected::from(digest)).unwrap();
     }
 }
