@@ -89,8 +89,8 @@ impl Corpus {
             let name = if repository.is_unnamed() { name.to_owned() } else { format!("{name}:{repository}") };
             self.add_source(&name, Arc::new(archive.repository(&repository)))?;
         }
-        for (name, why) in archive.unusable() {
-            self.note_unusable(name, why);
+        for unusable in archive.unusable() {
+            self.note_unusable(&unusable.name, &unusable.reason);
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod dedup_html;
 mod directories;
 mod flags;
 mod hostile;
+mod import_proof;
 mod integrity;
 mod interrupts;
 mod quirks;

@@ -18,6 +18,7 @@ use crate::reference::repository_and_tags;
 use crate::remote::RemoteArgs;
 use crate::remote_ref;
 use crate::session::WriteArgs;
+use crate::tar_ref;
 use crate::transfers::Transfers;
 
 /// The arguments.
@@ -335,6 +336,13 @@ impl Plan {
             }
         };
         let Some(origin) = self.origins.get(source) else { return Ok(()) };
+        let lost = origin.unusable(&from);
+        if args.choice.keep_going {
+            let failed = lost.into_iter().map(|one| Failed { reference: one.name, error: one.reason });
+            self.failed.extend(failed);
+        } else {
+            tar_ref::unusable(&lost, &from.shown())?;
+        }
         let is_whole = from.is_whole() && matches!(tags, Tags::Named);
         if is_whole {
             self.whole.push(source);

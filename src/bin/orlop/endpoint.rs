@@ -1,7 +1,7 @@
 //! What copies come from and go to, behind one face: layouts on disk, archives, and registries.
 
 use orlop::oci::{Descriptor, LayoutName, RegistryName, RepositoryName, Tag};
-use orlop::transfer::archive::{Archive, ArchiveName};
+use orlop::transfer::archive::{Archive, ArchiveName, Unusable};
 use orlop::transfer::{Arrival, Incoming, Ready, RegistryClient, RepositorySink, Sink, Source};
 use orlop::{Digest, Repository, Sharing, Store};
 
@@ -186,6 +186,24 @@ impl Origin {
             Self::Registry { .. } => Vec::new(),
         };
         Ok((names.len(), names.into_iter().next()))
+    }
+
+    /// What a reference to this place, with several names, stands for and cannot be used.
+    pub(crate) fn unusable(&self, named: &Named) -> Vec<Unusable> {
+        let (Self::Archive { archive, .. }, Named::Archive(target)) = (self, named) else {
+            return Vec::new();
+        };
+        let repository = match &target.selector {
+            Selector::Layout => None,
+            Selector::Name(name) if tar_ref::find(archive, target).is_err() => Some(name.as_str()),
+            _ => return Vec::new(),
+        };
+        let is_meant = |one: &&Unusable| match (repository, LayoutName::parse(&one.name)) {
+            (None, _) => true,
+            (Some(repository), LayoutName::Tag(of, _)) => of.as_str() == repository,
+            (Some(_), LayoutName::Foreign(_)) => false,
+        };
+        archive.unusable().iter().filter(is_meant).cloned().collect()
     }
 
     /// What a reference to this place stands for.

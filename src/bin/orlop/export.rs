@@ -212,6 +212,7 @@ impl Chosen {
     fn of(origin: &Origin, named: &[Named]) -> Result<Self, Failure> {
         let (mut items, mut sources) = (Vec::new(), BTreeMap::new());
         for named in named {
+            tar_ref::unusable(&origin.unusable(named), &named.shown())?;
             match origin.select(named, &Tags::Named, JOBS)? {
                 Selection::One(one) | Selection::Foreign(one) => items.push(one),
                 Selection::Many(many) => items.extend(many),

@@ -24,6 +24,7 @@ pub(crate) struct Args {
     files: Vec<String>,
     target: String,
     check: bool,
+    keep_going: bool,
     receipt: Option<PathBuf>,
     replace: bool,
     write: WriteArgs,
@@ -34,12 +35,13 @@ pub(crate) fn command() -> Command {
         "import",
         "Take archives or volumes into a layout, once it is proved that nothing is missing",
         "Reads OCI layouts in tar files, compressed or not, and what `docker save` writes. Before anything is written, every manifest is looked at, and \
-         all that it refers to must be in the archive or in the layout; otherwise it exits with 4. Tags move last. Volumes are given in any order; if \
+         all that it refers to must be in the archive or in the layout; otherwise it exits with 4, or with 5 where something is damaged. Tags move last. Volumes are given in any order; if \
          not all of a set are there, what came is kept, and the next visit goes on.",
         "orlop import /mnt/dvd/out.*.tar oci:mirror --receipt next.inv",
     )
     .arg(rest("paths", "FILE... oci:DIR", "The archive or volumes, - for standard input; and the layout, last").num_args(2..).required(true))
     .arg(flag("check", "Prove that all is there and undamaged, and write nothing"))
+    .arg(flag("keep-going", "Take what is whole when something is missing or damaged; exits with 8 then").conflicts_with("check"))
     .arg(option("receipt", "FILE", "Write down what is there afterwards: the next --have of an export"))
     .arg(flag("overwrite", "Replace the receipt if it is there"))
     .args(WriteArgs::declare())
@@ -53,6 +55,7 @@ impl Args {
             files,
             target,
             check: matches.get_flag("check"),
+            keep_going: matches.get_flag("keep-going"),
             receipt: value::<String>(matches, "receipt").map(PathBuf::from),
             replace: matches.get_flag("overwrite"),
             write: WriteArgs::of(matches),
@@ -71,6 +74,12 @@ struct Report {
     bytes: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing_volumes: Vec<u32>,
+    /// Manifests that an index of another tool lists and the archive does not have.
+    #[serde(skip_serializing_if = "is_zero")]
+    absent: usize,
+    /// What was left because it is damaged or not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<inventory::Written>,
 }
@@ -89,9 +98,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if args.check {
         return check(&archive, &target, output);
     }
-    prove(&archive, &target, output)?;
+    if !args.keep_going {
+        prove(&archive, &target, output)?;
+    }
     let writer = args.write.create(&target, output)?;
-    let done = import(&archive, &writer.store, output);
+    let done = import(&archive, &writer.store, args.keep_going, output);
     let receipt = done.as_ref().ok().map(|_| receipt(args, &writer.store)).transpose();
     let closed = writer.close();
     let done = done?;
@@ -103,8 +114,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn prove(archive: &Archive, target: &Target, output: &Output) -> Result<(), Failure> {
     let place = Looked::at(target, output)?;
     let importer = Importer::new(archive, &place.store)?;
-    note_unusable(&importer, output);
-    complete(&importer)
+    complete(&importer, output)
 }
 
 /// What is looked at of a layout, or an empty one where there is none yet.
@@ -126,34 +136,35 @@ impl Looked {
     }
 }
 
-/// What is in a volume that is still to come is no finding.
-fn note_unusable(importer: &Importer<'_>, output: &Output) {
-    if importer.missing_volumes().is_empty() {
-        tar_ref::note_unusable(importer.unusable(), output);
-    }
+fn complete(importer: &Importer<'_>, output: &Output) -> Result<(), Failure> {
+    tar_ref::note_unusable(importer.unusable(), output);
+    let is_usable = importer.unusable().next().is_none();
+    importer.proof().map_err(|error| match (error.kind(), importer.missing().first()) {
+        (ErrorKind::NotFound, Some(first)) if is_usable => Failure::new(
+            Exit::Incomplete,
+            format!(
+                "neither the archive nor the layout has all content, missing={}, first={}, manifest={}",
+                importer.missing().len(),
+                first.digest,
+                first.manifest
+            ),
+        )
+        .with_hint("nothing was written; export again with an inventory of this layout, or without --have"),
+        (ErrorKind::NotFound, _) => Failure::new(Exit::Incomplete, error.to_string()).with_hint(LEFT),
+        (ErrorKind::Mismatch, _) => tar_ref::unopened(error).with_hint_instead(LEFT),
+        _ => error.into(),
+    })
 }
 
-fn complete(importer: &Importer<'_>) -> Result<(), Failure> {
-    let is_partial = !importer.missing_volumes().is_empty();
-    let Some(first) = importer.missing().first().filter(|_| !is_partial) else { return Ok(()) };
-    Err(Failure::new(
-        Exit::Incomplete,
-        format!(
-            "neither the archive nor the layout has all content, missing={}, first={}, manifest={}",
-            importer.missing().len(),
-            first.digest,
-            first.manifest
-        ),
-    )
-    .with_hint("nothing was written; export again with an inventory of this layout, or without --have"))
-}
+/// What to do about an archive that is not whole in itself.
+const LEFT: &str = "nothing was written; bring the archive again from where it was made, or take what is whole of it with --keep-going";
 
 fn check(archive: &Archive, target: &Target, output: &Output) -> Result<(), Failure> {
     interrupt::defer();
     let place = Looked::at(target, output)?;
     let mut importer = Importer::new(archive, &place.store)?;
-    note_unusable(&importer, output);
-    complete(&importer)?;
+    complete(&importer, output)?;
+    note_absent(importer.absent().len(), output);
     let (contents, bytes) = importer.wanted();
     importer.set_watch(watch("Checking", Some(bytes), output));
     importer.verify().and_then(|()| archive.verify_volumes()).map_err(|error| match error.kind() {
@@ -182,8 +193,9 @@ fn watch(
     }
 }
 
-fn import(archive: &Archive, store: &Store, output: &Output) -> Result<Imported, Failure> {
+fn import(archive: &Archive, store: &Store, keep_going: bool, output: &Output) -> Result<Imported, Failure> {
     let mut importer = Importer::new(archive, store)?;
+    importer.keep_going(keep_going);
     importer.set_watch(watch("Importing", Some(importer.wanted().1), output));
     importer.run().map_err(failed)
 }
@@ -215,6 +227,7 @@ fn from_stdin(args: &Args, target: &Target, output: &Output) -> Result<(), Failu
     let stdin = std::io::stdin();
     let done =
         StreamImport::new(&writer.store)
+            .keep_going(args.keep_going)
             .watch(watch("Importing", None, output))
             .run(source::patient(&stdin))
             .map_err(|error| {
@@ -243,6 +256,15 @@ fn finish(
     let missing = done.missing_volumes.clone();
     report(done, target, receipt, output)?;
     missing_volumes(archive, &missing)
+}
+
+/// Tools that write an image of several platforms leave out some as they are asked to, and write down nothing of it.
+fn note_absent(absent: usize, output: &Output) {
+    if absent > 0 {
+        output.note(format!(
+            "an index lists manifests that the archive does not have, and is taken without them, manifests={absent}"
+        ));
+    }
 }
 
 fn missing_volumes(archive: &Archive, missing: &[u32]) -> Result<(), Failure> {
@@ -279,6 +301,10 @@ fn report(
             plain(first)
         ));
     }
+    note_absent(done.absent.len(), output);
+    tar_ref::note_unusable(&done.unusable, output);
+    let missing = done.missing.iter().map(|missing| missing.digest.to_string());
+    let left: Vec<String> = done.unusable.iter().map(|one| one.name.clone()).chain(missing).collect();
     let report = Report {
         reference: target.layout(),
         manifests: done.manifests,
@@ -287,6 +313,8 @@ fn report(
         present: done.present,
         bytes: done.bytes,
         missing_volumes: done.missing_volumes,
+        absent: done.absent.len(),
+        left,
         receipt,
     };
     output.result(Vec::<Digest>::new(), &report, || {
@@ -300,5 +328,15 @@ fn report(
             text.push_str(&format!("Receipt: {}\n", plain(&receipt.file)));
         }
         text
-    })
+    })?;
+    let Some(first) = report.left.first() else { return Ok(()) };
+    Err(Failure::new(
+        Exit::Partial,
+        format!("something was left, left={}, first={}", report.left.len(), plain(first)),
+    )
+    .with_hint("what is whole was taken; bring the archive again from where it was made for the rest"))
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

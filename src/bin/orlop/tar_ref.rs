@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Arg;
 use orlop::oci::names::Meaning;
 use orlop::oci::{Descriptor, RepositoryName};
-use orlop::transfer::archive::{Archive, ArchiveName, Compression, Inventory};
+use orlop::transfer::archive::{Archive, ArchiveName, Compression, Inventory, Unusable};
 use orlop::{Error, ErrorKind};
 
 use crate::args::option;
@@ -68,14 +68,32 @@ pub(crate) fn unopened(error: Error) -> Failure {
     }
 }
 
+/// What of an archive was to be copied and cannot be used.
+pub(crate) fn unusable(unusable: &[Unusable], archive: &str) -> Result<(), Failure> {
+    let is_damaged = |one: &&Unusable| one.kind != ErrorKind::NotFound;
+    let Some(first) = unusable.iter().find(is_damaged).or_else(|| unusable.first()) else { return Ok(()) };
+    let exit = if is_damaged(&first) { Exit::Integrity } else { Exit::Incomplete };
+    let (names, name, reason) = (unusable.len(), plain(&first.name), &first.reason);
+    let message = format!(
+        "the archive names what cannot be used, names={names}, first={name}: {reason}, archive={archive}"
+    );
+    Err(Failure::new(exit, message)
+        .with_hint("nothing was written; bring the archive again from where it was made"))
+}
+
 /// Tells what of an archive cannot be used.
-pub(crate) fn note_unusable(unusable: &[(String, String)], output: &Output) {
+pub(crate) fn note_unusable<'a>(unusable: impl IntoIterator<Item = &'a Unusable>, output: &Output) {
     const NOTES: usize = 10;
-    for (name, why) in unusable.iter().take(NOTES) {
-        output.note(format!("cannot be used, name={}: {why}", plain(name)));
+    let mut further = 0;
+    for (at, Unusable { name, reason, .. }) in unusable.into_iter().enumerate() {
+        if at < NOTES {
+            output.note(format!("cannot be used, name={}: {reason}", plain(name)));
+        } else {
+            further += 1;
+        }
     }
-    if unusable.len() > NOTES {
-        output.note(format!("and {} further findings", unusable.len() - NOTES));
+    if further > 0 {
+        output.note(format!("and {further} further findings"));
     }
 }
 

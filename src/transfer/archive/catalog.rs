@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::attached::{Attached, Subject};
 use crate::oci::names::{Meaning, Named, meaning};
 use crate::oci::{Descriptor, IndexEntry, LayoutName, Manifest, ManifestKind, RepositoryName, Role, Tag};
@@ -44,6 +44,18 @@ pub struct ArchiveName {
     pub descriptor: Descriptor,
 }
 
+/// What an archive names or refers to as a manifest, and that cannot be used.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unusable {
+    /// The name as it stands in the archive, or the digest of what has none.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// `NotFound` for what is not there; `Invalid` or `Mismatch` for what is no manifest, or another one than its digest says.
+    pub kind: ErrorKind,
+}
+
 /// What can be told of an archive without reading its large contents.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
@@ -51,8 +63,11 @@ pub(super) struct Catalog {
     /// In the order of the archive.
     pub(super) names: Vec<ArchiveName>,
     named: Vec<Named>,
-    /// What entries name and cannot be used, with the reason.
-    pub(super) unusable: Vec<(String, String)>,
+    pub(super) unusable: Vec<Unusable>,
+    /// Every entry says who holds it and what of it is not there: [`Exporter`](super::Exporter) wrote it.
+    pub(super) is_ours: bool,
+    /// What manifests of a repository lack, as entries say.
+    lacking: HashMap<(RepositoryName, Digest), Vec<Digest>>,
     edges: HashMap<Digest, Edges>,
 }
 
@@ -61,14 +76,41 @@ pub(super) struct Catalog {
 struct Edges {
     /// As what it was read, whatever other entries say that it is.
     media_type: String,
-    /// Digests and media types.
-    manifests: Vec<(Digest, String)>,
-    subject: Option<(Digest, String)>,
+    /// None where it could not be read.
+    size: Option<u64>,
+    manifests: Vec<Step>,
+    subject: Option<Step>,
+}
+
+/// A manifest to be looked at.
+#[derive(Clone, Debug)]
+struct Step {
+    digest: Digest,
+    media_type: String,
+    /// What it is to have.
+    size: u64,
+    /// The index that lists it.
+    index: Option<Digest>,
+}
+
+impl Step {
+    fn to(descriptor: &Descriptor) -> Self {
+        let Descriptor { digest, media_type, size, .. } = descriptor;
+        Self { digest: *digest, media_type: media_type.clone(), size: *size, index: None }
+    }
 }
 
 impl Catalog {
     /// Takes the entries of an `index.json`: first those with a name.
     pub(super) fn entries(&mut self, entries: &[IndexEntry], contents: &dyn Documents) -> Result<()> {
+        self.is_ours = !entries.is_empty()
+            && entries.iter().all(|entry| entry.annotations.contains_key(crate::oci::layout::MEMBERSHIP));
+        for (entry, membership) in entries.iter().filter_map(|entry| Some((entry, entry.membership()?))) {
+            let Ok(digest) = entry.digest.parse::<Digest>() else { continue };
+            for (repository, lacking) in membership.sparse {
+                self.lacking.insert((repository, digest), lacking);
+            }
+        }
         let is_named = |entry: &&IndexEntry| entry.name().is_some();
         entries.iter().filter(is_named).try_for_each(|entry| self.entry(entry, contents))?;
         entries.iter().filter(|entry| !is_named(entry)).try_for_each(|entry| self.entry(entry, contents))
@@ -79,7 +121,8 @@ impl Catalog {
         let mut descriptor = match entry.descriptor() {
             Ok(descriptor) => descriptor,
             Err(error) => {
-                self.unusable.push((shown, error.to_string()));
+                let name = if shown.is_empty() { entry.digest.clone() } else { shown };
+                self.cannot_use(name, &error);
                 return Ok(());
             }
         };
@@ -89,8 +132,7 @@ impl Catalog {
         {
             found.clone_into(&mut descriptor.media_type);
         }
-        let mut repositories: Vec<RepositoryName> =
-            entry.membership().map(|membership| membership.repositories).unwrap_or_default();
+        let mut repositories = entry.membership().unwrap_or_default().repositories;
         // What is attached to the artifact of this name has that name as well, and is not what it stands for.
         let is_beside =
             Attached::of_annotations(&entry.annotations).is_some_and(|at| at.subject == Subject::SameName);
@@ -110,8 +152,10 @@ impl Catalog {
             repositories.push(RepositoryName::unnamed());
         }
         if !contents.has(&descriptor.digest)? {
-            self.unusable
-                .push((shown, format!("content is not in the archive, digest={}", descriptor.digest)));
+            let digest = descriptor.digest;
+            let name = if shown.is_empty() { digest.to_string() } else { shown };
+            let error = Error::not_found(format!("content is not in the archive, digest={digest}"));
+            self.cannot_use(name, &error);
             return Ok(());
         }
         for repository in &repositories {
@@ -120,6 +164,25 @@ impl Catalog {
         let shown = if is_beside { String::new() } else { shown };
         self.name(shown, tag, &repositories, descriptor, is_beside);
         Ok(())
+    }
+
+    fn cannot_use(&mut self, name: String, error: &Error) {
+        let unusable = Unusable { name, reason: error.to_string(), kind: error.kind() };
+        // Several may list it.
+        if !self.unusable.contains(&unusable) {
+            self.unusable.push(unusable);
+        }
+    }
+
+    /// Whether a manifest that an index lists and that is not there was there when the archive was written.
+    fn is_lost(&self, repository: &RepositoryName, index: &Digest, manifest: &Digest) -> bool {
+        self.is_ours && !self.may_lack(repository, index, manifest)
+    }
+
+    /// Whether the archive says that a manifest of a repository lacks this.
+    pub(super) fn may_lack(&self, repository: &RepositoryName, manifest: &Digest, lacking: &Digest) -> bool {
+        let said = self.lacking.get(&(repository.clone(), *manifest));
+        said.is_some_and(|said| said.contains(lacking))
     }
 
     /// Takes down what an entry is called.
@@ -179,10 +242,19 @@ impl Catalog {
         root: &Descriptor,
         contents: &dyn Documents,
     ) -> Result<()> {
-        let mut steps = vec![(root.digest, root.media_type.clone())];
-        while let Some((digest, media_type)) = steps.pop() {
+        let mut steps = vec![Step::to(root)];
+        while let Some(Step { digest, media_type, size, index }) = steps.pop() {
             let held = self.repositories.entry(repository.clone()).or_default();
-            if held.manifests.contains_key(&digest) || !contents.has(&digest)? {
+            if held.manifests.contains_key(&digest) {
+                continue;
+            }
+            if !contents.has(&digest)? {
+                if let Some(index) = index.filter(|index| self.is_lost(repository, index, &digest)) {
+                    let error = Error::not_found(format!(
+                        "content is not in the archive, digest={digest}, manifest={index}"
+                    ));
+                    self.cannot_use(digest.to_string(), &error);
+                }
                 continue;
             }
             if let Entry::Vacant(vacant) = self.edges.entry(digest) {
@@ -192,20 +264,30 @@ impl Catalog {
                     }
                     // One manifest that cannot be used is none; everything else is there all the same.
                     Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Mismatch) => {
-                        self.unusable.push((digest.to_string(), error.to_string()));
+                        self.cannot_use(digest.to_string(), &error);
                         continue;
                     }
                     Err(error) => return Err(error),
                 }
             }
             let Some(edges) = self.edges.get(&digest) else { continue };
+            if let Some(found) = edges.size.filter(|found| *found != size) {
+                let error = Error::new(
+                    ErrorKind::Mismatch,
+                    format!(
+                        "manifest has another size than its descriptor says, digest={digest}, expected={size}, found={found}"
+                    ),
+                );
+                self.cannot_use(digest.to_string(), &error);
+                continue;
+            }
             let held = self.repositories.entry(repository.clone()).or_default();
             held.manifests.insert(digest, edges.media_type.clone());
-            if let Some((subject, media_type)) = &edges.subject {
-                held.referrers.entry(*subject).or_default().push(digest);
-                steps.push((*subject, media_type.clone()));
+            if let Some(subject) = &edges.subject {
+                held.referrers.entry(subject.digest).or_default().push(digest);
+                steps.push(subject.clone());
             }
-            steps.extend(edges.manifests.iter().cloned());
+            steps.extend(edges.manifests.iter().map(|child| Step { index: Some(digest), ..child.clone() }));
         }
         Ok(())
     }
@@ -239,17 +321,16 @@ impl Catalog {
 fn edges(digest: &Digest, media_type: &str, contents: &dyn Documents) -> Result<Edges> {
     let media_type = media_type.to_owned();
     let Some(bytes) = contents.document(digest)? else {
-        return Ok(Edges { media_type, manifests: Vec::new(), subject: None });
+        return Ok(Edges { media_type, size: None, manifests: Vec::new(), subject: None });
     };
     let manifest = Manifest::read(&media_type, &bytes)?;
     let known = |descriptor: &Descriptor| ManifestKind::of(&descriptor.media_type).is_some();
-    let pair = |descriptor: &Descriptor| (descriptor.digest, descriptor.media_type.clone());
     let manifests = manifest
         .successors()
         .iter()
         .filter(|child| child.role == Role::Manifest && known(&child.descriptor))
-        .map(|child| pair(&child.descriptor))
+        .map(|child| Step::to(&child.descriptor))
         .collect();
-    let subject = manifest.subject().map(pair);
-    Ok(Edges { media_type, manifests, subject })
+    let (size, subject) = (Some(bytes.len() as u64), manifest.subject().map(Step::to));
+    Ok(Edges { media_type, size, manifests, subject })
 }

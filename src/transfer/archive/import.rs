@@ -5,13 +5,13 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use super::Watch;
-use super::catalog::{Catalog, Documents};
+use super::catalog::{Catalog, Documents, Unusable};
 use super::open::Archive;
 use super::proof::{Both, Ready, is_present};
 use super::staging::Staging;
 use crate::blobs::Expected;
-use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::digest::{Digest, excerpt};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{RepositoryName, Tag};
 use crate::store::{Batch, Expect, Repository, Store};
 
@@ -60,6 +60,7 @@ pub struct Importer<'a> {
     pub(super) wanted: BTreeMap<Digest, u64>,
     pub(super) watch: Option<Watch<'a>>,
     pub(super) imported: Imported,
+    keep_going: bool,
 }
 
 /// Content that neither the archive nor the store has.
@@ -92,6 +93,13 @@ pub struct Imported {
     pub waiting: u64,
     /// Volumes that are still to come.
     pub missing_volumes: Vec<u32>,
+    /// What the archive names and was not taken, because it is not there or damaged; only if the import was to
+    /// [keep going](Importer::keep_going).
+    pub unusable: Vec<Unusable>,
+    /// Content that is nowhere, so that manifests that refer to it were not taken; as above.
+    pub missing: Vec<Missing>,
+    /// What an index of another tool lists and the archive does not have. The index was taken without it.
+    pub absent: Vec<Missing>,
 }
 
 impl<'a> Importer<'a> {
@@ -112,14 +120,17 @@ impl<'a> Importer<'a> {
             wanted: BTreeMap::new(),
             watch: None,
             imported: Imported::default(),
+            keep_going: false,
         };
         archive.read_catalog(&Both(archive, store), &mut import.catalog)?;
         let names: Vec<RepositoryName> = import.catalog.repositories.keys().cloned().collect();
         for name in names {
             import.check(&name)?;
         }
-        import.missing.sort();
-        import.missing.dedup();
+        for missing in [&mut import.missing, &mut import.imported.absent] {
+            missing.sort();
+            missing.dedup();
+        }
         for name in &import.catalog.names {
             let is_tag = matches!(crate::oci::LayoutName::parse(&name.name), crate::oci::LayoutName::Tag(..));
             if !is_tag && !name.name.is_empty() {
@@ -129,17 +140,60 @@ impl<'a> Importer<'a> {
         Ok(import)
     }
 
-    /// What manifests of the archive refer to and neither it nor the store has. What an index lists may be absent, and so may content that is not for
-    /// distribution or has `urls`.
+    /// Takes what is whole if something is not: manifests with all that they refer to, and the tags that name one of them.
+    pub fn keep_going(&mut self, keep_going: bool) {
+        self.keep_going = keep_going;
+    }
+
+    /// What manifests of the archive refer to and neither it nor the store has. Content that is not for distribution or has `urls` may be absent, and
+    /// so may what the archive itself says was left out. An index of another tool may lack some of the manifests that it lists
+    /// ([`Importer::absent`]), but not all of them.
     #[must_use]
     pub fn missing(&self) -> &[Missing] {
         &self.missing
     }
 
-    /// What the archive names and does not have, or cannot be used: with the reason.
+    /// Manifests that an index of another tool lists and the archive does not have.
     #[must_use]
-    pub fn unusable(&self) -> &[(String, String)] {
-        &self.catalog.unusable
+    pub fn absent(&self) -> &[Missing] {
+        &self.imported.absent
+    }
+
+    /// What the archive names and does not have, or cannot be used. In a volume that is still to come it may be.
+    pub fn unusable(&self) -> impl Iterator<Item = &Unusable> {
+        let is_partial = self.is_partial();
+        self.catalog
+            .unusable
+            .iter()
+            .filter(move |unusable| !is_partial || unusable.kind != ErrorKind::NotFound)
+    }
+
+    /// Whether everything that the archive names is there, and is what it is called as far as manifests go.
+    ///
+    /// # Errors
+    ///
+    /// `Mismatch` when a manifest is damaged, `NotFound` when a manifest or content is missing: each names the first and how many.
+    pub fn proof(&self) -> Result<()> {
+        let place = self.archive.place();
+        let is_damaged = |unusable: &&Unusable| unusable.kind != ErrorKind::NotFound;
+        let first = self.unusable().find(is_damaged).or_else(|| self.unusable().next());
+        if let Some(first) = first {
+            let kind = if is_damaged(&first) { ErrorKind::Mismatch } else { ErrorKind::NotFound };
+            let message = format!(
+                "the archive names what cannot be used, names={}, first={}: {}, archive={place}",
+                self.unusable().count(),
+                excerpt(&first.name),
+                first.reason
+            );
+            return Err(Error::new(kind, message));
+        }
+        match self.missing.first() {
+            Some(Missing { digest, manifest }) if !self.is_partial() => Err(Error::not_found(format!(
+                "neither the archive nor the store has all content, missing={}, first={digest}, manifest={manifest}, archive={place}",
+                self.missing.len(),
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Contents that are taken from the archive, and their bytes.
@@ -185,26 +239,25 @@ impl<'a> Importer<'a> {
     ///
     /// # Errors
     ///
-    /// `NotFound` when something is [missing](Importer::missing), before anything is written, unless volumes of the set are;
+    /// As [`Importer::proof`], before anything is written, unless it is to [keep going](Importer::keep_going);
     /// `Mismatch` when content is damaged, naming it; `Interrupted`; as [`Batch::commit`]. What came before stays, and no tag that was not complete has moved.
     pub fn run(mut self) -> Result<Imported> {
         let is_partial = self.is_partial();
-        if let Some(Missing { digest, manifest }) = self.missing.first()
-            && !is_partial
-        {
-            return Err(Error::not_found(format!(
-                "neither the archive nor the store has all content, missing={}, first={digest}, manifest={manifest}, archive={}",
-                self.missing.len(),
-                self.archive.place()
-            )));
+        if self.keep_going {
+            self.imported.unusable = self.unusable().cloned().collect();
+            if !is_partial {
+                self.imported.missing.clone_from(&self.missing);
+            }
+        } else {
+            self.proof()?;
         }
         if is_partial {
             self.staging.take(self.archive, self.store, &mut self.watch, &mut self.imported)?;
         }
-        self.contents()?;
+        let lost = self.contents()?;
         let ready = std::mem::take(&mut self.ready);
-        for (name, manifests) in &ready {
-            self.name(name, manifests)?;
+        for (name, manifests) in ready {
+            self.name(&name, &whole(manifests, &lost))?;
         }
         if !is_partial {
             self.staging.remove(self.store)?;
@@ -213,8 +266,9 @@ impl<'a> Importer<'a> {
         Ok(self.imported)
     }
 
-    /// Content that a ready manifest refers to and the store lacks.
-    fn contents(&mut self) -> Result<()> {
+    /// Content that a ready manifest refers to and the store lacks. Answers what is damaged, if that is to stop nothing.
+    fn contents(&mut self) -> Result<HashSet<Digest>> {
+        let mut lost = HashSet::new();
         let mut owners: BTreeMap<Digest, RepositoryName> = BTreeMap::new();
         for (name, manifests) in &self.ready {
             for digest in manifests.iter().flat_map(|manifest| &manifest.blobs) {
@@ -234,7 +288,15 @@ impl<'a> Importer<'a> {
                 continue;
             }
             let reader = self.open(&digest, size)?;
-            let content = ingest(self.store, &digest, size, reader, &mut self.watch)?;
+            let content = match ingest(self.store, &digest, size, reader, &mut self.watch) {
+                Err(error) if self.keep_going && error.kind() == ErrorKind::Mismatch => {
+                    lost.insert(digest);
+                    let (name, reason, kind) = (digest.to_string(), error.to_string(), error.kind());
+                    self.imported.unusable.push(Unusable { name, reason, kind });
+                    continue;
+                }
+                content => content?,
+            };
             batch.push(&self.store.repository(owner), content)?;
             self.imported.copied += 1;
             self.imported.bytes += size;
@@ -246,7 +308,7 @@ impl<'a> Importer<'a> {
             }
         }
         batch.commit()?;
-        Ok(())
+        Ok(lost)
     }
 
     /// Lets a repository hold manifests and what they refer to, and then its tags name them.
@@ -307,6 +369,15 @@ impl std::fmt::Debug for Importer<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Importer").field("archive", &self.archive).finish_non_exhaustive()
     }
+}
+
+/// Those of which nothing was lost, nor of what they list, which comes before them.
+fn whole(manifests: Vec<Ready>, lost: &HashSet<Digest>) -> Vec<Ready> {
+    let mut named: HashSet<Digest> = HashSet::new();
+    manifests
+        .into_iter()
+        .filter(|manifest| manifest.is_whole(&named, lost) && named.insert(manifest.digest))
+        .collect()
 }
 
 /// Takes content in, watched.

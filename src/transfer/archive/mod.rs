@@ -28,7 +28,7 @@ mod tar;
 mod volume;
 mod writer;
 
-pub use self::catalog::ArchiveName;
+pub use self::catalog::{ArchiveName, Unusable};
 pub use self::codec::Compression;
 pub use self::export::Exporter;
 pub use self::import::{Imported, Importer, Missing};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::catalog::{ArchiveName, Catalog, Documents};
+use super::catalog::{ArchiveName, Catalog, Documents, Unusable};
 use super::contents::{Contents, Stored, Where};
 use super::docker;
 use super::entries::{Entries, Place};
@@ -171,9 +171,9 @@ impl Archive {
         self.0.catalog.find(text)
     }
 
-    /// What the archive names, or refers to as a manifest, and does not have or cannot be used: with the reason.
+    /// What the archive names, or refers to as a manifest, and does not have or cannot be used.
     #[must_use]
-    pub fn unusable(&self) -> &[(String, String)] {
+    pub fn unusable(&self) -> &[Unusable] {
         &self.0.catalog.unusable
     }
 

@@ -20,7 +20,17 @@ pub(super) struct Ready {
     pub(super) media_type: String,
     /// What it refers to and its repository must hold.
     pub(super) blobs: Vec<Digest>,
+    /// Manifests that it lists.
+    children: Vec<Digest>,
     pub(super) sparse: bool,
+}
+
+impl Ready {
+    /// Whether all that it refers to is among these manifests, or was not `lost`.
+    pub(super) fn is_whole(&self, manifests: &HashSet<Digest>, lost: &HashSet<Digest>) -> bool {
+        self.children.iter().all(|child| manifests.contains(child))
+            && self.blobs.iter().all(|blob| !lost.contains(blob))
+    }
 }
 
 /// Documents of an archive, and those that a store has of an earlier visit.
@@ -52,37 +62,17 @@ impl Importer<'_> {
         let Some(found) = self.catalog.repositories.get(name) else { return Ok(()) };
         let manifests: Vec<(Digest, String)> =
             found.manifests.iter().map(|(digest, media_type)| (*digest, media_type.clone())).collect();
-        let known: HashSet<Digest> = manifests.iter().map(|(digest, _)| *digest).collect();
-        let mut checked: BTreeMap<Digest, (Ready, Vec<Digest>, bool)> = BTreeMap::new();
+        let mut checked: BTreeMap<Digest, (Ready, bool)> = BTreeMap::new();
         for (digest, media_type) in manifests {
             let Some(bytes) = Both(self.archive, self.store).document(&digest)? else { continue };
-            let manifest = Manifest::read(&media_type, &bytes)?;
-            let mut ready = Ready { digest, media_type, blobs: Vec::new(), sparse: false };
-            let (mut children, mut is_whole) = (Vec::new(), true);
-            for child in manifest.successors() {
-                let descriptor = &child.descriptor;
-                if known.contains(&descriptor.digest) && child.role == Role::Manifest {
-                    children.push(descriptor.digest);
-                } else if self.want(descriptor)? {
-                    ready.blobs.push(descriptor.digest);
-                } else if child.role == Role::Manifest && self.is_partial() {
-                    // It may be in a volume that is still to come.
-                    is_whole = false;
-                } else if child.role == Role::Manifest || may_lack(descriptor) {
-                    ready.sparse = true;
-                } else {
-                    self.missing.push(Missing { digest: descriptor.digest, manifest: digest });
-                    is_whole = false;
-                }
-            }
-            checked.insert(digest, (ready, children, is_whole));
+            checked.insert(digest, self.look_at(name, digest, media_type, &bytes)?);
         }
         let order = in_order(&checked);
         let mut ready: Vec<Ready> = Vec::new();
         let mut whole: HashSet<Digest> = HashSet::new();
         for digest in order {
-            let Some((manifest, children, is_whole)) = checked.remove(&digest) else { continue };
-            if is_whole && children.iter().all(|child| whole.contains(child)) {
+            let Some((manifest, is_whole)) = checked.remove(&digest) else { continue };
+            if is_whole && manifest.is_whole(&whole, &HashSet::new()) {
                 whole.insert(digest);
                 ready.push(manifest);
             } else {
@@ -91,6 +81,54 @@ impl Importer<'_> {
         }
         self.ready.insert(name.clone(), ready);
         Ok(())
+    }
+
+    /// What a manifest refers to, and whether all of that is there that has to be.
+    fn look_at(
+        &mut self,
+        name: &RepositoryName,
+        digest: Digest,
+        media_type: String,
+        bytes: &[u8],
+    ) -> Result<(Ready, bool)> {
+        let manifest = Manifest::read(&media_type, bytes)?;
+        let mut ready = Ready { digest, media_type, blobs: Vec::new(), children: Vec::new(), sparse: false };
+        let (mut is_whole, mut absent) = (true, Vec::new());
+        for child in manifest.successors() {
+            let descriptor = &child.descriptor;
+            let is_manifest = child.role == Role::Manifest;
+            if is_manifest && self.holds(name, &descriptor.digest) {
+                ready.children.push(descriptor.digest);
+            } else if self.want(descriptor)? {
+                ready.blobs.push(descriptor.digest);
+            } else if is_manifest && self.is_partial() {
+                // It may be in a volume that is still to come.
+                is_whole = false;
+            } else if may_lack(descriptor) || self.catalog.may_lack(name, &digest, &descriptor.digest) {
+                ready.sparse = true;
+            } else {
+                absent.push((Missing { digest: descriptor.digest, manifest: digest }, is_manifest));
+            }
+        }
+        // Other tools leave out images of an index and say nothing of it, but not all of them. The catalog knows what of ours is lost.
+        let has_some = !ready.children.is_empty() || !ready.blobs.is_empty();
+        for (missing, is_manifest) in absent {
+            if is_manifest && has_some && !self.catalog.is_ours {
+                ready.sparse = true;
+                self.imported.absent.push(missing);
+                continue;
+            }
+            is_whole = false;
+            if !(is_manifest && self.catalog.is_ours) {
+                self.missing.push(missing);
+            }
+        }
+        Ok((ready, is_whole))
+    }
+
+    fn holds(&self, name: &RepositoryName, manifest: &Digest) -> bool {
+        let found = self.catalog.repositories.get(name);
+        found.is_some_and(|found| found.manifests.contains_key(manifest))
     }
 
     /// Whether content is there or comes.
@@ -172,7 +210,7 @@ fn interrupted() -> Error {
 }
 
 /// Manifests, those that others list first. Without recursion, since lists may be nested as deep as somebody likes.
-fn in_order(manifests: &BTreeMap<Digest, (Ready, Vec<Digest>, bool)>) -> Vec<Digest> {
+fn in_order(manifests: &BTreeMap<Digest, (Ready, bool)>) -> Vec<Digest> {
     let mut order = Vec::with_capacity(manifests.len());
     let mut seen: HashSet<Digest> = HashSet::new();
     for root in manifests.keys() {
@@ -182,7 +220,7 @@ fn in_order(manifests: &BTreeMap<Digest, (Ready, Vec<Digest>, bool)>) -> Vec<Dig
                 order.push(digest);
             } else if seen.insert(digest) {
                 steps.push((digest, true));
-                let children = manifests.get(&digest).map_or(&[][..], |(_, children, _)| children);
+                let children = manifests.get(&digest).map_or(&[][..], |(manifest, _)| &manifest.children);
                 steps.extend(children.iter().map(|child| (*child, false)));
             }
         }

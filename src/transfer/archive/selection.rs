@@ -275,8 +275,7 @@ impl Selection {
         let mut writer = IndexWriter::new(Vec::new()).map_err(fail)?;
         for ((repository, tag), digest) in self.tags.iter().filter(|(_, digest)| is_wanted(digest)) {
             let Some(carried) = self.manifests.get(digest) else { continue };
-            let name = LayoutName::of(repository, tag);
-            let descriptor = carried.entry(Some((repository, name)));
+            let descriptor = carried.entry(Some(LayoutName::of(repository, tag)));
             writer.entry(&descriptor).map_err(fail)?;
         }
         let tagged: HashSet<&Digest> = self.tags.values().collect();
@@ -343,8 +342,9 @@ impl Selection {
 }
 
 impl Carried {
-    /// Its entry in an index, under a name of a repository or without one.
-    fn entry(&self, name: Option<(&RepositoryName, String)>) -> Descriptor {
+    /// Its entry in an index, under a name of a repository or without one. Each says who holds it and what is not there, so that
+    /// whatever else is not there was lost.
+    fn entry(&self, name: Option<String>) -> Descriptor {
         let mut membership = Membership::default();
         for (repository, lacking) in &self.repositories {
             membership.repositories.push(repository.clone());
@@ -352,16 +352,11 @@ impl Carried {
                 membership.sparse.insert(repository.clone(), lacking.clone());
             }
         }
-        let unnamed = RepositoryName::unnamed();
-        let stated = name.as_ref().map_or(&unnamed, |(repository, _)| *repository);
-        let is_implied = membership.sparse.is_empty() && membership.repositories == [stated.clone()];
         let mut descriptor = self.descriptor.clone();
         descriptor.annotations = Annotations::new();
-        if !is_implied {
-            descriptor = descriptor.with_annotation(MEMBERSHIP, membership.to_string());
-        }
+        descriptor = descriptor.with_annotation(MEMBERSHIP, membership.to_string());
         match name {
-            Some((_, name)) => descriptor.with_annotation(REF_NAME, name),
+            Some(name) => descriptor.with_annotation(REF_NAME, name),
             None => descriptor,
         }
     }

@@ -149,7 +149,7 @@ impl Staging {
         Ok(Some(reader))
     }
 
-    /// Keeps everything that the volumes have and the store has not.
+    /// Keeps everything that the volumes have and the store has not. Volumes with parts are read once more, to be compared with their checksums.
     pub(super) fn take(
         &mut self,
         archive: &Archive,
@@ -158,6 +158,10 @@ impl Staging {
         imported: &mut Imported,
     ) -> Result<()> {
         let (Some(name), Some(set)) = (self.name.clone(), archive.set()) else { return Ok(()) };
+        // Nothing else tells whether a part is what it was, and the content that it is of is whole only with the last volume.
+        if !archive.loose().is_empty() {
+            archive.verify_volumes()?;
+        }
         let mut visit = Visit::new(store, &name)?;
         let mut order: Vec<(Digest, u64)> = archive.contents().collect();
         order.sort_by_key(|(digest, _)| archive.order(digest));

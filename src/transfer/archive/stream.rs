@@ -28,13 +28,21 @@ const REPOSITORY: &str = "orlop-import/stream";
 pub struct StreamImport<'a> {
     store: &'a Store,
     watch: Option<Watch<'a>>,
+    keep_going: bool,
 }
 
 impl<'a> StreamImport<'a> {
     /// Takes into this store.
     #[must_use]
     pub fn new(store: &'a Store) -> Self {
-        Self { store, watch: None }
+        Self { store, watch: None, keep_going: false }
+    }
+
+    /// As [`Importer::keep_going`], but for content that is damaged, which ends the reading.
+    #[must_use]
+    pub fn keep_going(mut self, keep_going: bool) -> Self {
+        self.keep_going = keep_going;
+        self
     }
 
     /// Has `watch` told of each content and of how many bytes of it are done. If it breaks, the import ends with `Interrupted`.
@@ -69,6 +77,7 @@ impl<'a> StreamImport<'a> {
         let (copied, bytes) = visit.finish()?;
         let archive = Archive::of_entries(scanned?)?;
         let mut importer = Importer::new(&archive, self.store)?;
+        importer.keep_going(self.keep_going);
         if let Some(watch) = &mut self.watch {
             importer.set_watch(watch);
         }

@@ -111,14 +111,16 @@ fn content_that_is_not_what_its_name_says() {
     let archive = open(with(&image, &entry(&image, b'0', b"{}", ""))).unwrap();
     let unnamed = archive.repository(&RepositoryName::unnamed());
     assert!(unnamed.manifest(&sample.image).unwrap().is_none());
-    assert!(archive.unusable().iter().any(|(_, why)| why.contains("not what its digest says")));
+    assert!(archive.unusable().iter().any(|one| one.reason.contains("not what its digest says")));
     // One that is not there.
     let archive = open(with(&image, b"")).unwrap();
     assert!(archive.names().is_empty());
-    assert!(archive.unusable().iter().any(|(name, why)| name == "v1" && why.contains("not in the archive")));
+    assert!(
+        archive.unusable().iter().any(|one| one.name == "v1" && one.reason.contains("not in the archive"))
+    );
     let large = path(&sample.sbom);
     let archive = open(with(&large, &entry(&large, b'0', &vec![b' '; 5 << 20], ""))).unwrap();
-    assert!(archive.unusable().iter().any(|(_, why)| why.contains("manifest is too large")));
+    assert!(archive.unusable().iter().any(|one| one.reason.contains("manifest is too large")));
 }
 
 #[test]

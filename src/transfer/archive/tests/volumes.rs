@@ -118,6 +118,42 @@ fn what_is_wrong_with_a_volume_is_said_of_it() {
     assert!(room.to_string().contains("volumes are too small, size=100000, least="), "{room}");
 }
 
+/// A part has no digest of its own, so a volume that is not as it was written leaves none.
+#[test]
+fn a_damaged_part_is_not_kept_from_a_visit() {
+    let (from, volumes) = set();
+    for at in 0..volumes.len() {
+        let archive = Archive::from_all_bytes([volumes[at].clone()], true).unwrap();
+        let Some((listed, ..)) = archive.loose().first() else { continue };
+        let mut part = Vec::new();
+        archive.read_loose(0).unwrap().read_to_end(&mut part).unwrap();
+        assert_eq!(part.len() as u64, listed.length);
+        let begin = volumes[at].windows(64).position(|window| *window == part[..64]).unwrap();
+        let mut bytes = volumes[at].to_vec();
+        bytes[begin + part.len() / 2] ^= 1;
+        let to = Place::new();
+        let damaged = Archive::from_all_bytes([bytes.into()], true).unwrap();
+        let error = Importer::new(&damaged, &to.store).unwrap().run().unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Corrupt
+                && error.to_string().contains("volume is not as it was written"),
+            "{error}"
+        );
+        assert!(to.listing().is_empty(), "{:?}", to.listing());
+        // With a good copy of it the set is whole.
+        for volume in volumes[at..].iter().chain(&volumes[..at]) {
+            let archive = Archive::from_all_bytes([volume.clone()], true).unwrap();
+            Importer::new(&archive, &to.store).unwrap().run().unwrap();
+        }
+        let named = |place: &Place| -> Vec<String> {
+            place.listing().into_iter().filter(|line| !line.starts_with("orlop-import")).collect()
+        };
+        assert_eq!(named(&to), named(&from));
+        return;
+    }
+    panic!("no content is divided");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
     /// One visit for each volume, in any order, some of them twice.
