@@ -182,6 +182,29 @@ fn an_index_of_ours_lacks_nothing_that_it_does_not_tell() {
     refused(&place, "lost.tar", 4, &format!("names=1, first={one}: content is not in the archive"));
 }
 
+/// What `docker save` wrote before version 25 has no manifest that could say what it lacks.
+#[test]
+fn an_image_of_docker_without_a_layer_is_not_whole() {
+    let place = Place::new();
+    let layouts = format!("{}/tests/fixtures/layouts", env!("CARGO_MANIFEST_DIR"));
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.follow_symlinks(false);
+    builder.append_dir_all("./", format!("{layouts}/docker-archive")).unwrap();
+    place.write("docker.tar", builder.into_inner().unwrap());
+    let listed = std::cell::RefCell::new(String::new());
+    edited(&place, "docker.tar", "same.tar", |path, content| {
+        if path.ends_with("manifest.json") {
+            let images: Value = serde_json::from_slice(&content).unwrap();
+            images[0]["Layers"][0].as_str().unwrap().clone_into(&mut listed.borrow_mut());
+        }
+        Some(content)
+    });
+    let layer = listed.into_inner();
+    edited(&place, "docker.tar", "lost.tar", |path, content| (!path.ends_with(&layer)).then_some(content));
+    let error = place.fails(4, &["import", "lost.tar", "oci:b"]);
+    assert!(error.contains("archive lacks the layer of an image") && !place.path("b").exists(), "{error}");
+}
+
 /// Not by a copy or another archive either.
 #[test]
 fn what_an_archive_lost_is_not_left_in_silence_by_other_verbs() {

@@ -62,6 +62,10 @@ pub(crate) fn unopened(error: Error) -> Failure {
             Failure::new(Exit::Incomplete, error.to_string())
                 .with_hint("name all volumes of the set, in any order")
         }
+        ErrorKind::NotFound if error.to_string().starts_with("archive lacks") => {
+            Failure::new(Exit::Incomplete, error.to_string())
+                .with_hint("nothing of it was used; bring it again from where it was written")
+        }
         ErrorKind::Unsupported => Failure::from(error)
             .with_hint_instead("pack the layout again as a plain tar archive: `tar -C DIR -cf FILE .`"),
         _ => error.into(),

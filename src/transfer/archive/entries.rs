@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::oci::layout::{INDEX_FILE, LAYOUT_FILE, MAX_INDEX_ENTRY, check_layout};
 
 /// The most files, and bytes of their names, that one archive may have: what bounds the memory.
-const MAX_ENTRIES: usize = 1 << 21;
+pub(super) const MAX_ENTRIES: usize = 1 << 21;
 const MAX_NAMES: usize = 256 << 20;
 
 /// Links from link to link.

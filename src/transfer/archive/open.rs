@@ -24,6 +24,9 @@ use crate::transfer::{Fetched, FoundBy, FoundReferrers, Source};
 /// The most entries of an index.
 const MAX_NAMES: usize = 1 << 20;
 
+/// The most bytes of all of them: a full index of names and annotations as tools write them has a quarter of it.
+const MAX_INDEX: usize = 512 << 20;
+
 /// How many bytes of content that entries carry themselves are taken.
 const MAX_CARRIED: usize = 64 << 20;
 
@@ -283,7 +286,11 @@ fn index_entries(archive: &Entries, path: &str) -> Result<Vec<IndexEntry>> {
     let mut entries: Vec<IndexEntry> = Vec::new();
     let Some(place) = archive.find(path)? else { return Ok(entries) };
     let reader = archive.read(place, 0)?;
+    let mut left = MAX_INDEX;
     read_index(reader, &mut |entry| {
+        left = left
+            .checked_sub(entry.raw.len())
+            .ok_or_else(|| Error::invalid(format!("index.json has too long entries, limit={MAX_INDEX}")))?;
         entries.push(entry);
         if entries.len() > MAX_NAMES {
             return Err(Error::invalid(format!("index.json has too many entries, limit={MAX_NAMES}")));

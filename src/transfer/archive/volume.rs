@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use serde::{Deserialize, Serialize};
 
 use super::contents::{Contents, Stored, Where};
-use super::entries::{Entries, Place, blob_path};
+use super::entries::{Entries, MAX_ENTRIES, Place, blob_path};
 use super::tar::{BLOCK, failed};
 use crate::digest::{Digest, excerpt};
 use crate::error::{Error, ErrorKind, Result};
@@ -135,6 +135,15 @@ fn read_header(archive: &Entries, each: &mut dyn FnMut(Listed, Place) -> Result<
     if header.volume == 0 || header.volume > header.volumes || header.volumes > MAX_VOLUMES {
         return Err(unreadable(archive, "the number"));
     }
+    // It becomes the name of a repository.
+    let is_id =
+        header.set.len() == 32 && header.set.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_id {
+        return Err(unreadable(archive, "the set"));
+    }
+    if header.contents > MAX_ENTRIES as u64 {
+        return Err(unreadable(archive, "the length of the list"));
+    }
     let data = place.offset + place.size.next_multiple_of(BLOCK);
     let mut count = 0;
     while let Some(line) = line("the list")? {
@@ -158,6 +167,9 @@ fn read_header(archive: &Entries, each: &mut dyn FnMut(Listed, Place) -> Result<
             }
         }
         count += 1;
+        if count > header.contents {
+            break;
+        }
     }
     if count != header.contents {
         return Err(unreadable(archive, "the whole list"));

@@ -105,6 +105,23 @@ fn what_is_wrong_with_a_volume_is_said_of_it() {
             }
         }
     }
+    // A set whose id would be another repository's name, and a list without an end.
+    let good = "0123456789abcdef0123456789abcdef";
+    for (id, contents, needle) in [
+        ("stream", 0, "the set"),
+        ("../../../../../../../../etc/passwd", 0, "the set"),
+        ("0123456789ABCDEF0123456789ABCDEF", 0, "the set"),
+        (good, 9_999_999_999_u64, "the length of the list"),
+        (good, 1, "the whole list"),
+    ] {
+        let header = format!(
+            r#"{{"format":"orlop volume 1","set":"{id}","volume":1,"volumes":1,"contents":{contents}}}"#
+        );
+        let mut files = super::support::sample().files;
+        files.insert(0, (".orlop/volume".into(), format!("{header}\n").into_bytes()));
+        let (kind, text) = message(&[super::support::tar(&files).into()]);
+        assert!(kind == ErrorKind::Corrupt && text.contains(&format!("{needle} of the volume")), "{text}");
+    }
     // A list that is of another volume than this one.
     let mut bytes = volumes[0].to_vec();
     let at = bytes.windows(5).position(|window| window == b"\"at\":").unwrap() + 5;
