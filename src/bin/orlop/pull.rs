@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::reference::{Found, Target};
 use crate::remote::{Remote, RemoteArgs};
 use crate::session;
-use crate::unpack::{INTERRUPTED, Packed};
+use crate::unpack::{INTERRUPTED, Limit, Packed};
 use crate::view::View;
 
 /// A directory that is not much larger than usual unpacks to less than that.
@@ -427,7 +427,10 @@ fn write_one(
         size: *size,
         // As oras has it: what is no digest is none.
         content: item.descriptor.annotations.get(UNPACKED_DIGEST).and_then(|digest| digest.parse().ok()),
-        limit: args.unpack_limit.unwrap_or_else(|| size.saturating_mul(UNPACK_FACTOR).max(UNPACK_LEAST)),
+        limit: match args.unpack_limit {
+            Some(bytes) => Limit { bytes, factor: 0 },
+            None => Limit { bytes: UNPACK_LEAST, factor: UNPACK_FACTOR },
+        },
     };
     Ok(folder.unpack(&packed, &mut reader, replace, observer)?.left_out)
 }

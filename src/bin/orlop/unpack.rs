@@ -38,8 +38,16 @@ pub(crate) struct Packed<'a> {
     pub(crate) size: u64,
     /// The digest of the archive inside the compression, if somebody wrote it down.
     pub(crate) content: Option<Digest>,
-    /// So many bytes may come out of it.
-    pub(crate) limit: u64,
+    pub(crate) limit: Limit,
+}
+
+/// How much may come out of a packed directory. What its descriptor says that it is counts for nothing: it is whoever sent it who says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Bytes, however few came.
+    pub(crate) bytes: u64,
+    /// Further bytes for each packed byte that came.
+    pub(crate) factor: u64,
 }
 
 /// What was unpacked.
@@ -61,7 +69,7 @@ impl Folder {
         let failed =
             |error: io::Error| Failure::io("unpack the directory", &self.absolute(packed.name), &error);
         let Some(parent) = self.parent(packed.name, true)? else { return Err(failed(Errno::NOENT.into())) };
-        let allowance = Allowance::new(packed.limit, MAX_ENTRIES);
+        let allowance = Allowance::new(packed.limit.bytes, MAX_ENTRIES);
         let mut stage = Stage::create(&parent, self.absolute(packed.name), allowance).map_err(failed)?;
         let result = stage.fill(packed, from, observer).and_then(|()| stage.settle());
         match result {
@@ -136,7 +144,7 @@ impl<'a> Stage<'a> {
         observer: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), Stop> {
         let allowance = Rc::clone(&self.allowance);
-        let mut source = Counted::new(from, packed.digest, packed.size, observer);
+        let mut source = Counted::new(from, packed, &allowance, observer);
         let mut inside = Inside {
             from: MultiGzDecoder::new(&mut source),
             digester: packed.content.map(|digest| Digester::new(digest.algorithm())),
@@ -439,7 +447,7 @@ fn refused(packed: &Packed<'_>, entry: &[u8], what: &str) -> Stop {
 }
 
 fn too_large(packed: &Packed<'_>) -> Failure {
-    let (name, digest, limit) = (packed.name.shown(), packed.digest, packed.limit);
+    let (name, digest, limit) = (packed.name.shown(), packed.digest, packed.limit.bytes);
     Failure::new(
         Exit::Policy,
         format!(
@@ -472,7 +480,8 @@ mod tests {
         let allowance = Allowance::new(1_000_000, entries);
         let mut stage = Stage::create(&parent, place.path().join("d"), allowance).unwrap();
         let (name, digest) = (Relative::parse("d").unwrap(), Digest::of(b""));
-        test(&mut stage, &Packed { name: &name, digest: &digest, size: 0, content: None, limit: 1_000_000 });
+        let limit = Limit { bytes: 1_000_000, factor: 0 };
+        test(&mut stage, &Packed { name: &name, digest: &digest, size: 0, content: None, limit });
     }
 
     fn directory(path: &str, mode: u32) -> Member {
@@ -493,6 +502,33 @@ mod tests {
             stage.settle().unwrap();
             assert_eq!(mode(stage) & 0o777, 0o700, "the last one, but for what its owner needs to move it");
         });
+    }
+
+    /// A descriptor may announce any size, and little may come.
+    #[test]
+    fn what_comes_out_is_bounded_by_what_came() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(2_000_000);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, "d/zeros", &vec![0; 2_000_000][..]).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        io::Write::write_all(&mut packed, &builder.into_inner().unwrap()).unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(packed.len() < 5_000, "{}", packed.len());
+        let digest = Digest::of(&packed);
+        for (factor, is_refused) in [(100, true), (2_000, false)] {
+            stage_with(10, |stage, lent| {
+                stage.allowance = Rc::new(Allowance::new(1_000, 10));
+                let limit = Limit { bytes: 1_000, factor };
+                let size = if is_refused { 1 << 50 } else { packed.len() as u64 };
+                let described = Packed { name: lent.name, digest: &digest, size, content: None, limit };
+                match stage.fill(&described, &mut &packed[..], &mut |_| ControlFlow::Continue(())) {
+                    Err(Stop::Refused(failure)) if is_refused => assert_eq!(failure.exit(), Exit::Policy),
+                    result => assert!(result.is_ok() && !is_refused, "{result:?}"),
+                }
+            });
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
-use orlop::Digest;
 use orlop::digest::Digester;
 
 use crate::error::{Exit, Failure};
@@ -16,6 +15,9 @@ pub(crate) struct Counted<'a> {
     digester: Digester,
     found: u64,
     size: u64,
+    /// What may come out grows with what comes.
+    allowance: &'a Allowance,
+    factor: u64,
     pub(crate) is_stopped: bool,
     observer: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
 }
@@ -23,15 +25,17 @@ pub(crate) struct Counted<'a> {
 impl<'a> Counted<'a> {
     pub(crate) fn new(
         from: &'a mut dyn Read,
-        digest: &Digest,
-        size: u64,
+        packed: &Packed<'_>,
+        allowance: &'a Allowance,
         observer: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Self {
         Self {
             from,
-            digester: Digester::new(digest.algorithm()),
+            digester: Digester::new(packed.digest.algorithm()),
             found: 0,
-            size,
+            size: packed.size,
+            allowance,
+            factor: packed.limit.factor,
             is_stopped: false,
             observer,
         }
@@ -68,6 +72,7 @@ impl Read for Counted<'_> {
         }
         let read = self.from.read(buffer)?;
         self.found += read as u64;
+        self.allowance.grow((read as u64).saturating_mul(self.factor));
         self.digester.update(buffer.get(..read).unwrap_or_default());
         if (self.observer)(self.found).is_break() {
             self.is_stopped = true;
@@ -118,6 +123,10 @@ pub(crate) enum Over {
 impl Allowance {
     pub(crate) fn new(bytes: u64, entries: u64) -> Self {
         Self { bytes: Cell::new(bytes), entries: Cell::new(entries) }
+    }
+
+    fn grow(&self, count: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(count));
     }
 
     fn bytes(&self, count: u64) -> Result<(), Over> {

@@ -45,8 +45,19 @@ pub(super) struct Selection {
 const SMALL: u64 = 64 << 10;
 
 enum Step {
-    Enter(Digest, Option<Digest>),
+    Enter(Digest, Cause),
     Leave(Digest),
+}
+
+/// Why a manifest is looked for.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// It was asked for, or something that is carried is attached to it.
+    Itself,
+    /// An index lists it.
+    ListedBy(Digest),
+    /// It is attached to that, says the place.
+    AttachedTo(Digest),
 }
 
 /// Walks from manifests.
@@ -66,10 +77,10 @@ impl<'a> Select<'a> {
     /// Takes a manifest of a repository, with the tags that it has in the archive.
     pub(super) fn add(&mut self, name: &RepositoryName, root: &Digest, tags: &[Tag]) -> Result<()> {
         let place = self.places.get(name)?;
-        let mut steps = vec![Step::Enter(*root, None)];
+        let mut steps = vec![Step::Enter(*root, Cause::Itself)];
         while let Some(step) = steps.pop() {
             match step {
-                Step::Enter(digest, parent) => self.enter(name, &*place, digest, parent, &mut steps)?,
+                Step::Enter(digest, cause) => self.enter(name, &*place, digest, cause, &mut steps)?,
                 Step::Leave(digest) => self.leave(&*place, &digest, &mut steps)?,
             }
         }
@@ -87,16 +98,16 @@ impl<'a> Select<'a> {
         name: &RepositoryName,
         place: &dyn Source,
         digest: Digest,
-        parent: Option<Digest>,
+        cause: Cause,
         steps: &mut Vec<Step>,
     ) -> Result<()> {
         if self.seen.contains(&(name.clone(), digest)) {
-            self.list(name, digest, parent);
+            self.list(name, digest, cause);
             return Ok(());
         }
         let Some(found) = place.manifest(&digest)? else {
             // The subject of what is attached may be elsewhere; what an index lists may be left out, or be no manifest.
-            return self.absent(name, place, digest, parent);
+            return self.absent(name, place, digest, cause);
         };
         self.seen.insert((name.clone(), digest));
         let manifest = Manifest::read(&found.descriptor.media_type, &found.bytes)?;
@@ -104,18 +115,18 @@ impl<'a> Select<'a> {
         descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
         steps.push(Step::Leave(digest));
         for child in manifest.successors().iter().filter(|child| child.role == Role::Manifest).rev() {
-            steps.push(Step::Enter(child.descriptor.digest, Some(digest)));
+            steps.push(Step::Enter(child.descriptor.digest, Cause::ListedBy(digest)));
         }
         if let Some(subject) = manifest.subject() {
-            steps.push(Step::Enter(subject.digest, None));
+            steps.push(Step::Enter(subject.digest, Cause::Itself));
         }
         self.carry(name, place, &manifest, descriptor)?;
-        self.list(name, digest, parent);
+        self.list(name, digest, cause);
         Ok(())
     }
 
-    fn list(&mut self, name: &RepositoryName, digest: Digest, parent: Option<Digest>) {
-        if parent.is_some()
+    fn list(&mut self, name: &RepositoryName, digest: Digest, cause: Cause) {
+        if matches!(cause, Cause::ListedBy(_))
             && let Some(carried) = self.selection.manifests.get_mut(&digest)
         {
             carried.listed.insert(name.clone());
@@ -127,9 +138,18 @@ impl<'a> Select<'a> {
         name: &RepositoryName,
         place: &dyn Source,
         digest: Digest,
-        parent: Option<Digest>,
+        cause: Cause,
     ) -> Result<()> {
-        let Some(parent) = parent else { return Ok(()) };
+        let parent = match cause {
+            Cause::Itself => return Ok(()),
+            Cause::ListedBy(parent) => parent,
+            Cause::AttachedTo(subject) => {
+                return Err(Error::not_found(format!(
+                    "a manifest that is listed as attached is missing, digest={digest}, subject={subject}, place={}",
+                    place.place()
+                )));
+            }
+        };
         if let Some(size) = place.size(&Descriptor::new("", digest, 0))? {
             self.content(name, digest, size);
             return Ok(());
@@ -218,7 +238,7 @@ impl<'a> Select<'a> {
         self.selection.order.push(*digest);
         if self.referrers {
             for descriptor in place.referrers(digest)?.referrers {
-                steps.push(Step::Enter(descriptor.digest, None));
+                steps.push(Step::Enter(descriptor.digest, Cause::AttachedTo(*digest)));
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ pub(super) fn same_origin(left: &Url, right: &Url) -> bool {
 pub(super) fn follow(from: &Url, to: &str) -> Result<Url> {
     let refused = |why: &str| {
         let host = from.host_str().unwrap_or_default();
-        Error::new(ErrorKind::Unavailable, format!("{why}, host={host}, location={}", excerpt(to)))
+        Error::new(ErrorKind::Unavailable, format!("{why}, host={host}, location={}", without_query(to)))
     };
     if to.is_empty() || to.len() > MAX_ADDRESS {
         return Err(refused("an answer leads to no address"));
@@ -48,6 +48,16 @@ pub(super) fn follow(from: &Url, to: &str) -> Result<Url> {
         return Err(refused("an answer leads to an address with a name in it"));
     }
     Ok(url)
+}
+
+/// An address for a message, which many may read: what is behind it, and a name and password in it, let whoever has them in.
+pub(super) fn without_query(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let address = address.get(..end).unwrap_or_default();
+    let (scheme, rest) = address.find("//").map_or(("", address), |at| address.split_at(at + 2));
+    let host = rest.find('/').unwrap_or(rest.len());
+    let secret = rest.get(..host).and_then(|host| host.rfind('@')).map_or(0, |at| at + 1);
+    excerpt(&format!("{scheme}{}", rest.get(secret..).unwrap_or_default())).to_string()
 }
 
 /// The address with one more parameter; those that are there stay as they are written.
@@ -118,6 +128,9 @@ mod tests {
         ] {
             assert_eq!(follow(&from, to).unwrap_err().kind(), ErrorKind::Unavailable, "{to}");
         }
+        let signed = "http://me:pw@cdn.x/1?X-Amz-Signature=secret#frag";
+        let message = follow(&from, signed).unwrap_err().to_string();
+        assert!(message.ends_with("location=http://cdn.x/1"), "{message}");
         let plain = Url::parse("http://h.x/").unwrap();
         assert!(follow(&plain, "https://h.x/").is_ok());
         let same =

@@ -43,12 +43,13 @@ impl RemoteRepository {
             // Two digests may begin alike, so the tag alone does not say of which the list is.
             let mut own = Vec::new();
             for referrer in referrers {
-                let manifest = self.manifest(&referrer.digest.into())?;
-                let parsed = manifest.and_then(|manifest| {
-                    Manifest::read(&manifest.descriptor.media_type, &manifest.bytes).ok()
-                });
-                let of = parsed.as_ref().and_then(Manifest::subject).map(|subject| subject.digest);
-                if of == Some(*subject) {
+                // One that is not there belongs to either, and whoever reads it learns that it is missing.
+                let is_own = match self.manifest(&referrer.digest.into())? {
+                    None => true,
+                    Some(manifest) => Manifest::read(&manifest.descriptor.media_type, &manifest.bytes)
+                        .is_ok_and(|parsed| parsed.subject().is_some_and(|of| of.digest == *subject)),
+                };
+                if is_own {
                     own.push(referrer);
                 }
             }

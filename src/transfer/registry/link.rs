@@ -3,18 +3,26 @@
 /// The longest header that is read, in bytes.
 const MAX_HEADER: usize = 8192;
 
-/// The target of the first link that is called `next`.
-pub(super) fn next(header: &str) -> Option<&str> {
+/// A header that may name a next page, and cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unreadable;
+
+/// The target of the first link that is called `next`; nothing if none is.
+pub(super) fn next(header: &str) -> Result<Option<&str>, Unreadable> {
     if header.len() > MAX_HEADER {
-        return None;
+        return Err(Unreadable);
     }
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let (target, behind) = rest.strip_prefix('<')?.split_once('>')?;
-        let (is_next, behind) = parameters(behind)?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let target = rest.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+        let (target, behind) = target.ok_or(Unreadable)?;
+        let (is_next, behind) = parameters(behind).ok_or(Unreadable)?;
         if is_next {
-            return Some(target);
+            return Ok(Some(target));
         }
         rest = behind;
     }
@@ -61,20 +69,23 @@ mod tests {
             (r#"<a,b;c>; REL = "next""#, Some("a,b;c")),
             (r#"<a>; rel="prev""#, None),
             ("<a>", None),
-            ("a; rel=next", None),
-            ("<a; rel=next", None),
-            (r#"<a>; rel="next"#, None),
+            ("<a>; rel=preload, ", None),
             ("", None),
         ] {
-            assert_eq!(next(header), expected, "{header}");
+            assert_eq!(next(header), Ok(expected), "{header}");
         }
-        assert_eq!(next(&format!("<{}>; rel=next", "a".repeat(MAX_HEADER))), None);
+        for header in
+            ["a; rel=next", "<a; rel=next", r#"<a>; rel="next"#, "<a>; rel=prev, b; rel=next", "<a> rel=next"]
+        {
+            assert_eq!(next(header), Err(Unreadable), "{header}");
+        }
+        assert_eq!(next(&format!("<{}>; rel=next", "a".repeat(MAX_HEADER))), Err(Unreadable));
     }
 
     proptest! {
         #[test]
         fn never_panics(text in "\\PC{0,60}|[<>;=, \"relnxt]{0,60}") {
-            next(&text);
+            let _ = next(&text);
         }
     }
 }

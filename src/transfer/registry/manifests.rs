@@ -107,12 +107,18 @@ impl RemoteRepository {
                 listed &= self.put(manifest, &tag.clone().into(), &[])?;
             }
         }
-        let parsed = Manifest::read(&descriptor.media_type, bytes);
+        if listed { Ok(()) } else { self.list_present(manifest) }
+    }
+
+    /// Has a manifest that is there listed among the referrers of its subject, if it has one and the registry does not do that.
+    pub(super) fn list_present(&self, manifest: &Fetched) -> Result<()> {
         // What cannot be read here has no subject that a registry could know of.
-        let Ok(parsed) = parsed else { return Ok(()) };
+        let Ok(parsed) = Manifest::read(&manifest.descriptor.media_type, &manifest.bytes) else {
+            return Ok(());
+        };
         match parsed.subject() {
-            Some(subject) if !listed => self.list_in_fallback(manifest, &parsed, &subject.digest),
-            _ => Ok(()),
+            Some(subject) => self.list_in_fallback(manifest, &parsed, &subject.digest),
+            None => Ok(()),
         }
     }
 

@@ -6,13 +6,12 @@ use std::str::FromStr;
 
 use http::{Method, StatusCode, header};
 use reqwest::Url;
+use reqwest::blocking::Response;
 use serde::Deserialize;
 
-use super::address::follow;
-use super::host::text;
-use super::link;
+use super::address::{follow, without_query};
+use super::link::{self, Unreadable};
 use super::session::{Request, Session};
-use crate::digest::excerpt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Object, RepositoryName, Tag};
 
@@ -20,6 +19,8 @@ use crate::oci::{Object, RepositoryName, Tag};
 pub(super) const MAX_PAGES: u64 = 100_000;
 pub(super) const MAX_PAGE: usize = 16 << 20;
 const MAX_NAMES: usize = 4_000_000;
+/// How many bytes all pages of one list may have: a million referrers with short annotations.
+const MAX_LIST: u64 = 512 << 20;
 
 /// How many names are asked for at once.
 const PAGE: &str = "n=1000";
@@ -108,7 +109,7 @@ pub(super) fn walk(
     let about = session.about(what);
     let mut seen = HashSet::new();
     let mut walked = Walked::default();
-    let mut next = Some(first);
+    let (mut next, mut left) = (Some(first), MAX_LIST);
     while let Some(url) = next.take() {
         let request = Request::new(Method::GET, url.clone(), scopes, what);
         let Some(response) = session.expect(&request, &[StatusCode::OK])? else {
@@ -118,25 +119,40 @@ pub(super) fn walk(
             return Err(about.broken("a page is not there that another one names"));
         };
         walked.pages += 1;
-        let link = response.headers().get_all(header::LINK).iter();
-        let link = link.filter_map(|value| value.to_str().ok()).find_map(link::next);
-        if let Some(link) = link {
+        if let Some(link) = next_page(&response).map_err(|Unreadable| {
+            // A page that is left out looks as if it were not there.
+            about.broken("the link to the next page cannot be read")
+        })? {
             let following = follow(&url, link)?;
             // Pages of somebody else are not the registry's answer.
             if !session.host.is_own(&following) {
-                let link = excerpt(link);
+                let link = without_query(link);
                 return Err(about.broken(&format!("the next page is on another host, link={link}")));
             }
             next = Some(following);
-        } else if text(&response, header::LINK).is_none() && response.headers().contains_key(header::LINK) {
-            return Err(about.broken("the link to the next page cannot be read"));
         }
         seen.insert(url);
         let bytes = session.read(response, MAX_PAGE, what)?;
+        left = left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| about.broken(&format!("the list is larger than {MAX_LIST} bytes")))?;
         take(&bytes)?;
         if walked.pages == MAX_PAGES || next.as_ref().is_some_and(|next| seen.contains(next)) {
             return Err(about.broken("the pages of the list do not end"));
         }
     }
     Ok(Some(walked))
+}
+
+/// The link of an answer to the next page, if it has one.
+fn next_page(response: &Response) -> std::result::Result<Option<&str>, Unreadable> {
+    let mut found = Ok(None);
+    for value in response.headers().get_all(header::LINK) {
+        match value.to_str().map_err(|_| Unreadable).and_then(link::next) {
+            Ok(Some(link)) => return Ok(Some(link)),
+            Ok(None) => {}
+            Err(unreadable) => found = Err(unreadable),
+        }
+    }
+    found
 }

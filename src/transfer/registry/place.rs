@@ -51,10 +51,9 @@ impl Sink for RemoteRepository {
         self.inner.session.place.clone()
     }
 
-    /// Whether the registry has it. What it has it hashed when it came; with `verify` its size is looked at.
-    fn has(&self, descriptor: &Descriptor, verify: bool) -> Result<bool> {
-        let size = self.content_size(&descriptor.digest)?;
-        Ok(size.is_some_and(|size| !verify || size == descriptor.size))
+    /// Whether the registry has it, of the size that it is to have. What it has it hashed when it came.
+    fn has(&self, descriptor: &Descriptor, _verify: bool) -> Result<bool> {
+        Ok(self.content_size(&descriptor.digest)? == Some(descriptor.size))
     }
 
     fn has_manifest(&self, descriptor: &Descriptor, verify: bool) -> Result<bool> {
@@ -62,7 +61,7 @@ impl Sink for RemoteRepository {
         if verify {
             return Ok(Self::manifest(self, &reference)?.is_some());
         }
-        Ok(Self::resolve(self, &reference)?.is_some())
+        Ok(Self::resolve(self, &reference)?.is_some_and(|found| found.size == descriptor.size))
     }
 
     fn mount(&self, descriptor: &Descriptor, from: &RepositoryName) -> Result<bool> {
@@ -78,8 +77,11 @@ impl Sink for RemoteRepository {
     fn complete(&self, manifests: Vec<Ready>, tags: &[(Tag, Digest)]) -> Result<()> {
         let mut kept = HashMap::new();
         for ready in manifests {
-            // A registry that has it checked then that it has everything that it refers to.
-            if !ready.present {
+            // A registry that has it checked then that it has everything that it refers to. Whoever pushed it may have been
+            // interrupted before he listed it among the referrers of its subject.
+            if ready.present {
+                self.list_present(&ready.manifest)?;
+            } else {
                 self.push_manifest(&ready.manifest, &[])?;
             }
             let digest = ready.manifest.descriptor.digest;

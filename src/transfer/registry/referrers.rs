@@ -1,6 +1,7 @@
 //! What refers to a manifest: all of it, or an error.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use http::Method;
 use serde::Deserialize;
@@ -80,11 +81,16 @@ impl Inner {
         Ok(walked.map(|walked| FoundReferrers::new(gathered.referrers, FoundBy::Api, walked.pages)))
     }
 
-    /// Whether the registry keeps referrers itself.
+    /// Whether the registry keeps referrers itself. If it does it is asked once for each repository.
     pub(super) fn has_api(&self, subject: &Digest) -> Result<bool> {
+        if self.api.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
         let url = self.url(&format!("referrers/{subject}"))?;
         let request = Request::new(Method::GET, url, &self.pull, WHAT);
-        Ok(self.session.expect(&request, &[http::StatusCode::OK])?.is_some())
+        let has_api = self.session.expect(&request, &[http::StatusCode::OK])?.is_some();
+        self.api.fetch_or(has_api, Ordering::Relaxed);
+        Ok(has_api)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use reqwest::Url;
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     pub(super) delete: [String; 1],
     /// Upload sessions that a registry began instead of a mount, for the push that follows.
     pub(super) begun: Mutex<HashMap<Digest, Begun>>,
+    /// It keeps lists of referrers.
+    pub(super) api: AtomicBool,
     /// All tags, while they are read page by page.
     tags: Mutex<Option<Arc<Vec<Tag>>>>,
 }
@@ -52,6 +55,7 @@ impl RemoteRepository {
                 push: [scope(name, "pull,push")],
                 delete: [scope(name, "delete,pull")],
                 begun: Mutex::default(),
+                api: AtomicBool::default(),
                 tags: Mutex::default(),
             }),
         })

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use orlop::oci::{Descriptor, Reference};
-use orlop::{Error, ErrorKind, Result};
+use orlop::transfer::Sink;
+use orlop::{Digest, Error, ErrorKind, Result};
 
 use super::faulty::{Asked, End, Faulty, Reply, reply};
 use super::{layer, manifest, options, recorded, registry, repository};
@@ -195,6 +196,22 @@ fn manifests_are_what_their_digests_say() {
     assert!(at(&faulty).manifest(&tag).unwrap().is_none() && at(&faulty).resolve(&tag).unwrap().is_none());
 }
 
+/// What a registry has under a digest with another size is not what is meant.
+#[test]
+fn content_of_another_size_is_not_there() {
+    let faulty = Faulty::new(|asked, _| {
+        let kind = if asked.path.contains("/manifests/") { MANIFEST } else { "a/b" };
+        reply(200).header("Content-Type", kind).body(b"12345")
+    });
+    let remote = repository(faulty.port, options());
+    for (size, is_there) in [(5, true), (6, false)] {
+        let content = Descriptor::new("a/b", Digest::of(b"12345"), size);
+        assert_eq!(remote.has(&content, false).unwrap(), is_there, "{size}");
+        let manifest = Descriptor::new(MANIFEST, Digest::of(b"12345"), size);
+        assert_eq!(remote.has_manifest(&manifest, false).unwrap(), is_there, "{size}");
+    }
+}
+
 #[test]
 fn lists_end() {
     let tags = |body: &str| reply(200).body(body.as_bytes());
@@ -215,6 +232,25 @@ fn lists_end() {
         let faulty = Faulty::new(move |_, _| tags(body));
         assert_eq!(at(&faulty).unwrap_err().kind(), ErrorKind::Unavailable, "{body}");
     }
+    // A link that cannot be read may be that to the next page.
+    for link in ["<list?last=b; rel=next", "list?last=b; rel=next", "<list?last=b>; rel=\"next"] {
+        let faulty = Faulty::new(move |_, _| tags(r#"{"tags":["a"]}"#).header("Link", link));
+        let error = at(&faulty).unwrap_err();
+        assert!(error.to_string().contains("the link to the next page cannot be read"), "{error}");
+    }
+    let faulty = Faulty::new(move |_, _| tags(r#"{"tags":["a"]}"#).header("Link", "</x.css>; rel=preload"));
+    assert_eq!(at(&faulty).unwrap().len(), 1);
+    // Who leads elsewhere may have signed the address.
+    let faulty =
+        Faulty::new(move |_, _| tags("{}").header("Link", "<http://127.0.0.1:1/x?sig=secret>; rel=next"));
+    let message = at(&faulty).unwrap_err().to_string();
+    assert!(message.contains("127.0.0.1:1/x") && !message.contains("secret"), "{message}");
+    // Small pages without end, or large ones.
+    let faulty = Faulty::new(move |_, before| {
+        let page = [&br#"{"tags":["a"]}"#[..], &vec![b' '; (16 << 20) - 100]].concat();
+        reply(200).body(page).header("Link", format!("<list?last={before}>; rel=next"))
+    });
+    assert!(at(&faulty).unwrap_err().to_string().contains("the list is larger than"));
     // Out of order, twice, and over pages.
     let faulty = Faulty::new(move |asked, _| match asked.path.contains("next") {
         true => tags(r#"{"tags":["a","c"]}"#),

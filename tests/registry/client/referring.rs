@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use orlop::oci::{Descriptor, Manifest};
-use orlop::transfer::FoundBy;
+use orlop::oci::{Descriptor, Manifest, RepositoryName};
+use orlop::transfer::archive::Exporter;
+use orlop::transfer::{Fetched, FoundBy, Ready, Sink, Source};
 use orlop::{Algorithm, Digest, ErrorKind};
 use parking_lot::Mutex;
 
@@ -175,6 +176,62 @@ fn a_push_maintains_the_list_where_the_registry_does_not() {
     assert_eq!(digests(&found.referrers), [two.descriptor.digest]);
 }
 
+/// A manifest that the registry was found to have.
+fn there(manifest: Fetched) -> Ready {
+    let mut ready = Ready::new(manifest, false);
+    ready.present = true;
+    ready
+}
+
+/// Whoever pushed it was interrupted before it was listed: the next copy finds it there, and lists it.
+#[test]
+fn a_manifest_that_is_there_and_not_listed_is_listed_by_the_next_copy() {
+    let (faulty, stored) = plain(|_, _| {});
+    let one = referrer(&subject(), "t/1");
+    let bytes = one.bytes.to_vec();
+    stored.lock().insert(one.descriptor.digest.to_string(), (MANIFEST.into(), bytes));
+    let remote = repository(faulty.port, options());
+    assert!(remote.referrers(&subject(), None).unwrap().referrers.is_empty());
+    for _ in 0..2 {
+        remote.complete(vec![there(one.clone())], &[]).unwrap();
+        let found = remote.referrers(&subject(), None).unwrap();
+        assert_eq!(digests(&found.referrers), [one.descriptor.digest]);
+    }
+    assert_eq!(faulty.count("PUT"), 1, "once, and not the manifest: {:?}", faulty.lines());
+    // A registry that lists them itself is asked whether it does once.
+    let faulty =
+        Faulty::new(|asked, _| if asked.path.contains("/referrers/") { answer(&[]) } else { reply(404) });
+    let remote = repository(faulty.port, options());
+    let all = (0..5).map(|n| there(referrer(&subject(), &format!("t/{n}")))).collect();
+    remote.complete(all, &[]).unwrap();
+    assert_eq!(faulty.lines().len(), 1, "{:?}", faulty.lines());
+}
+
+/// Not by an export either: what is attached and cannot be had is missing.
+#[test]
+fn an_export_names_what_is_listed_and_not_there() {
+    let one = referrer(&subject(), "t/1");
+    let lost = named(&["lost"])[0];
+    let (path, bytes) = (format!("/manifests/{}", one.descriptor.digest), one.bytes.to_vec());
+    let about = format!("/referrers/{}", one.descriptor.digest);
+    let faulty = Faulty::new(move |asked, _| match &asked.path {
+        asked if asked.ends_with(&path) => reply(200).header("Content-Type", MANIFEST).body(bytes.clone()),
+        asked if asked.ends_with(&about) => answer(&["lost"]),
+        asked if asked.contains("/referrers/") => answer(&[]),
+        asked if asked.contains("/blobs/") => reply(200).body(b"{}"),
+        _ => reply(404),
+    });
+    let (remote, name) = (repository(faulty.port, options()), "a".parse().unwrap());
+    let plan = |referrers| {
+        let exporter = Exporter::from_sources([(RepositoryName::clone(&name), &remote as &dyn Source)]);
+        exporter.referrers(referrers).with(&name, &one.descriptor.digest, &[]).plan().map(drop)
+    };
+    plan(false).unwrap();
+    let error = plan(true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&format!("is missing, digest={lost}")), "{error}");
+}
+
 #[test]
 fn others_change_the_list_too() {
     // Once somebody writes over what was written: it is put in again, beside what is there then.
@@ -234,7 +291,7 @@ fn tags_that_have_half_a_digest_are_looked_behind() {
     other[0] ^= 1;
     let bytes = [&subject.as_bytes()[..63], &other].concat();
     let other = Digest::from_bytes(Algorithm::Sha512, &bytes).unwrap();
-    let (faulty, _) = plain(|_, _| {});
+    let (faulty, stored) = plain(|_, _| {});
     let remote = repository(faulty.port, options());
     let (one, two) = (referrer(&subject, "t/1"), referrer(&other, "t/2"));
     remote.push_manifest(&one, &[]).unwrap();
@@ -242,4 +299,7 @@ fn tags_that_have_half_a_digest_are_looked_behind() {
     assert_eq!(tag_of(&subject), tag_of(&other));
     assert_eq!(digests(&remote.referrers(&subject, None).unwrap().referrers), [one.descriptor.digest]);
     assert_eq!(digests(&remote.referrers(&other, None).unwrap().referrers), [two.descriptor.digest]);
+    // One that is listed and gone is missing for both, and not out of sight.
+    stored.lock().remove(&one.descriptor.digest.to_string());
+    assert_eq!(digests(&remote.referrers(&subject, None).unwrap().referrers), [one.descriptor.digest]);
 }
