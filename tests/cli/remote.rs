@@ -247,3 +247,54 @@ fn logging_in_and_out() {
     assert_eq!(text(&output.stdout), digest, "{}", text(&output.stderr));
     assert_eq!(fs::read_to_string(beside.place.path("home/asked")).unwrap(), format!("get {host}\n"));
 }
+
+/// A password is told to the registry that it is for, and to no other that the same copy names.
+#[test]
+fn each_of_two_registries_is_told_what_is_meant_for_it() {
+    let place = Place::with_files();
+    let digest = place.push(&["oci:served:app:v1", "a.txt"]);
+    place.ok(&["init", "oci:other"]);
+    place.write("passwords", entry("alice", "secret"));
+    place.write("others", entry("bob", "hidden"));
+    let goal = Server::start(&place, &["oci:other", "--htpasswd", "others"]);
+    let server = Server::start(&place, &["oci:served", "--htpasswd", "passwords"]);
+    let beside = Beside { place, server };
+    let (from, to) = (beside.at("app:v1"), format!("{}/copy:v1", goal.address));
+    // Nothing is sent before it is known of which one it is.
+    for options in [
+        &["-u", "alice", "-p", "secret"][..],
+        &["-u", "alice", "--password-stdin"],
+        &["--identity-token", "token"],
+        &["--header", "X-Secret: 1"],
+        &["--insecure"],
+        &["--plain-http"],
+    ] {
+        let error = beside.fails(2, &[&["cp", &from, &to], options].concat());
+        assert!(error.contains("for one registry, and several are named, registries="), "{error}");
+        assert!(error.contains("--from-username"), "{error}");
+    }
+    beside.place.write("list", format!("{from}\n{to}\n"));
+    let error = beside
+        .fails(2, &["cp", "--from-file", "list", "oci:b", "--from-username", "a", "--from-password", "b"]);
+    assert!(error.contains("copied from, and several are named"), "{error}");
+    let error = beside.fails(2, &["cp", &from, "oci:b", "--to-username", "a", "--to-password", "b"]);
+    assert!(error.contains("copied to, and none is named"), "{error}");
+    assert!(!beside.place.path("b").exists());
+    let from_alice = ["--from-username", "alice", "--from-password", "secret"];
+    let to_bob = ["--to-username", "bob", "--to-password-stdin"];
+    assert_eq!(beside.run(&[&["cp", &from, &to], &to_bob[..]].concat(), "hidden").0, 6);
+    assert_eq!(beside.run(&[&["cp", &from, &to], &from_alice[..]].concat(), "").0, 6);
+    let (code, _, stderr) = beside.run(&[&["cp", &from, &to], &from_alice[..], &to_bob].concat(), "hidden");
+    assert_eq!(code, 0, "{stderr}");
+    let given = ["resolve", &to, "-u", "bob", "--password-stdin"];
+    assert_eq!(beside.run(&given, "hidden").1.trim(), digest);
+    let both =
+        [&["cp", &from, &to, "--from-username", "alice", "--from-password-stdin"], &to_bob[..]].concat();
+    let (code, _, stderr) = beside.run(&both, "hidden");
+    assert!(code == 2 && stderr.contains("standard input is read once"), "{stderr}");
+    // One registry, or within one, is as it was.
+    beside.ok(&["cp", &from, &beside.at("copy:v1"), "-u", "alice", "-p", "secret"]);
+    beside.ok(&["cp", &from, "oci:b", "-u", "alice", "-p", "secret"]);
+    beside.ok(&[&["cp", &from, "oci:b"], &from_alice[..]].concat());
+    goal.stop();
+}

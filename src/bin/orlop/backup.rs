@@ -7,8 +7,7 @@ use crate::cp::{self, Choice};
 use crate::error::Failure;
 use crate::names::Naming;
 use crate::output::Output;
-use crate::remote::RemoteArgs;
-use crate::remote_ref;
+use crate::remote::{RemoteArgs, Remotes};
 use crate::session::WriteArgs;
 
 pub(crate) fn backup_command() -> Command {
@@ -88,7 +87,7 @@ fn run(
         naming: Naming::of(matches)?,
         choice,
         write: WriteArgs::of(matches),
-        client: remote_ref::client(&RemoteArgs::of(matches))?,
+        remotes: Remotes::one(matches),
     };
     cp::run(&args, output)
 }

@@ -15,8 +15,7 @@ use crate::names::{Move, Naming, settle};
 use crate::output::{Output, plain};
 use crate::platform::Wanted;
 use crate::reference::repository_and_tags;
-use crate::remote::RemoteArgs;
-use crate::remote_ref;
+use crate::remote::{RemoteArgs, Remotes};
 use crate::session::WriteArgs;
 use crate::tar_ref;
 use crate::transfers::Transfers;
@@ -30,7 +29,7 @@ pub(crate) struct Args {
     pub(crate) naming: Naming,
     pub(crate) choice: Choice,
     pub(crate) write: WriteArgs,
-    pub(crate) client: RegistryClient,
+    pub(crate) remotes: Remotes,
 }
 
 /// What is copied along, and how.
@@ -71,6 +70,7 @@ pub(crate) fn command() -> Command {
     .args(Choice::declare())
     .args(Naming::declare())
     .args(RemoteArgs::declare())
+    .args(RemoteArgs::declare_sides())
     .args(WriteArgs::declare())
 }
 
@@ -159,13 +159,15 @@ impl Args {
             naming: Naming::of(matches)?,
             choice: Choice::of(matches),
             write: WriteArgs::of(matches),
-            client: remote_ref::client(&RemoteArgs::of(matches))?,
+            remotes: Remotes::of(matches),
         })
     }
 }
 
 /// What is to be done, decided before anything is transferred.
 struct Plan {
+    /// For registries that are copied from.
+    client: RegistryClient,
     origins: Vec<Origin>,
     moves: Vec<Move>,
     /// Whole layouts, whose other names are told of in the end.
@@ -179,10 +181,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let to = Named::destination(&args.to)?;
     // A registry may be waited for: from here on a first signal only stops the work.
     interrupt::defer();
-    let plan = Plan::make(args, &to, output)?;
-    let goal = Goal::open(&to, args.choice.dry_run, &args.write, &args.client, output)?;
+    let wanted = wanted(args)?;
+    let [client, goal_client] =
+        args.remotes.clients(wanted.iter().map(|(reference, _)| reference.as_str()), &to)?;
+    let plan = Plan::make(args, wanted, client, &to, output)?;
+    let goal = Goal::open(&to, args.choice.dry_run, &args.write, &goal_client, output)?;
     let mut report = Report::new(&to.shown(), args.choice.dry_run);
-    let Plan { origins, moves, whole, failed, shown } = plan;
+    let Plan { origins, moves, whole, failed, shown, .. } = plan;
     report.failed = failed;
     let mut transfers = Transfers::new(output.progress());
     let mut outcome = Ok(());
@@ -215,6 +220,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         )
         .with_hint("the same command copies what is missing; what is there already is not copied again")),
     }
+}
+
+/// What is to be copied, as it was named.
+fn wanted(args: &Args) -> Result<Vec<(String, Tags)>, Failure> {
+    let mut wanted: Vec<(String, Tags)> = args.from.iter().map(|from| (from.clone(), Tags::Named)).collect();
+    if let Some(path) = &args.from_file {
+        wanted.extend(from_file::read(path)?.into_iter().map(|one| (one.reference, one.tags)));
+    }
+    Ok(wanted)
 }
 
 /// Names that could not be carried.
@@ -292,19 +306,26 @@ fn copy(
 
 impl Plan {
     /// What is to be copied, and what it is called at the destination.
-    fn make(args: &Args, to: &Named, output: &Output) -> Result<Self, Failure> {
-        let mut wanted: Vec<(String, Tags)> =
-            args.from.iter().map(|from| (from.clone(), Tags::Named)).collect();
-        if let Some(path) = &args.from_file {
-            wanted.extend(from_file::read(path)?.into_iter().map(|one| (one.reference, one.tags)));
-        }
+    fn make(
+        args: &Args,
+        wanted: Vec<(String, Tags)>,
+        client: RegistryClient,
+        to: &Named,
+        output: &Output,
+    ) -> Result<Self, Failure> {
         let is_alone = args.from.len() == 1 && args.from_file.is_none();
         let shown = match args.from.as_slice() {
             [one] if is_alone => Named::source(one)?.shown(),
             _ => format!("{} sources", wanted.len()),
         };
-        let mut plan =
-            Self { origins: Vec::new(), moves: Vec::new(), whole: Vec::new(), failed: Vec::new(), shown };
+        let mut plan = Self {
+            client,
+            origins: Vec::new(),
+            moves: Vec::new(),
+            whole: Vec::new(),
+            failed: Vec::new(),
+            shown,
+        };
         for (reference, tags) in wanted {
             match plan.add(args, &reference, &tags, to, is_alone, output) {
                 Err(failure) if args.choice.keep_going && failure.exit() != Exit::Usage => {
@@ -331,7 +352,7 @@ impl Plan {
         let source = match self.origins.iter().position(|origin| origin.shown() == from.place()) {
             Some(index) => index,
             None => {
-                self.origins.push(Origin::open(&from, &args.client, output)?);
+                self.origins.push(Origin::open(&from, &self.client, output)?);
                 self.origins.len() - 1
             }
         };

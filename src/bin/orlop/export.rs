@@ -21,7 +21,6 @@ use crate::output::{self, Output, plain};
 use crate::progress::Progress;
 use crate::reference::{Selector, Target};
 use crate::remote::RemoteArgs;
-use crate::remote_ref;
 use crate::session;
 use crate::tar_ref;
 
@@ -132,7 +131,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         if matches!(first, Named::Archive(_)) {
             args.remote.check_unused(&first.shown())?;
         }
-        let origin = Origin::open(first, &remote_ref::client(&args.remote)?, output)?;
+        let origin = Origin::open(first, &args.remote.client()?, output)?;
         let chosen = Chosen::of(&origin, &named)?;
         return export(chosen.add(chosen.exporter()), &have, args, output);
     };

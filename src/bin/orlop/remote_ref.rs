@@ -1,8 +1,6 @@
 //! References to registries as sources and destinations of copies: `REGISTRY/REPOSITORY[:TAG[,TAG...]|@DIGEST]`.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use orlop::oci::{Reference, RegistryName, RemoteName, RepositoryName, Tag};
 use orlop::transfer::{RegistryClient, RemoteRepository};
@@ -13,10 +11,7 @@ use crate::error::{Exit, Failure};
 use crate::from_file::Tags;
 use crate::interrupt;
 use crate::reference::usage;
-use crate::remote::{self, RemoteArgs};
-
-/// How often a wait looks for a signal.
-const SLICE: Duration = Duration::from_millis(100);
+use crate::remote;
 
 /// A registry, and what of it is meant.
 #[derive(Clone, Debug)]
@@ -165,23 +160,6 @@ fn remote_part(text: &str) -> Option<(&str, &str)> {
     let is_alone = || text.ends_with('/') && remote::reference(&format!("{text}x")).is_some();
     let rest = remote::reference(text).or_else(|| is_alone().then_some(text))?;
     Some((rest, rest.split('/').next().unwrap_or(rest)))
-}
-
-/// A client whose waits end when a signal comes.
-pub(crate) fn client(args: &RemoteArgs) -> Result<RegistryClient, Failure> {
-    args.client_with(|options| {
-        options.sleep(|time| {
-            let end = Instant::now() + time;
-            while !interrupt::is_caught() {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return ControlFlow::Continue(());
-                }
-                std::thread::sleep(left.min(SLICE));
-            }
-            ControlFlow::Break(())
-        })
-    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 mod flags;
 pub(crate) mod outgoing;
+mod sides;
 
 pub(crate) use self::flags::RemoteArgs;
+pub(crate) use self::sides::Remotes;
 
 use std::path::Path;
 
