@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::copy::{Absent, LeftOut};
-use super::run::{Node, Run};
+use super::member::Member;
+use super::run::Run;
 use super::seam::{Fetched, FoundBy};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -158,19 +158,30 @@ impl Closure {
     /// The artifact type, and the media type of the record in it.
     pub const ARTIFACT_TYPE: &'static str = "application/vnd.orlop.closure.v1+json";
 
-    pub(super) fn of(run: &Run<'_, '_>, root: &Node, order: &[Digest]) -> Self {
+    /// Of the manifests that belong to a root, in their order: the same whichever groups they came in.
+    pub(super) fn of(run: &Run<'_, '_>, root: Digest, members: &[(Digest, Member)]) -> Self {
         let choice = &run.with.choice;
-        let is_record = |found: &Option<String>| found.as_deref() == Some(Self::ARTIFACT_TYPE);
-        let mut manifests = Vec::new();
-        for node in order.iter().filter_map(|digest| run.graph.get(digest)) {
-            if is_record(&node.descriptor.artifact_type) {
+        let is_record = |kind: Option<&str>| kind == Some(Self::ARTIFACT_TYPE);
+        let (mut manifests, mut left_out, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+        for (digest, member) in members {
+            left_out.extend(member.left_out.iter().map(|(out, platform)| ClosureLeftOut {
+                index: *digest,
+                digest: *out,
+                platform: platform.clone(),
+            }));
+            absent.extend(member.absent.iter().map(|(role, lacking)| ClosureAbsent {
+                manifest: *digest,
+                digest: *lacking,
+                role: role_name(*role).to_owned(),
+            }));
+            if is_record(member.artifact_type.as_deref()) {
                 continue;
             }
-            let attached = node.attached.iter().filter(|one| !is_record(&one.artifact_type));
+            let attached = member.attached.iter().filter(|one| !is_record(one.artifact_type.as_deref()));
             manifests.push(ClosureManifest {
-                digest: node.descriptor.digest,
-                found_by: node.found.map(|(by, _)| found_by(by).to_owned()),
-                pages: node.found.map(|(_, pages)| pages),
+                digest: *digest,
+                found_by: member.found.map(|(by, _)| found_by(by).to_owned()),
+                pages: member.found.map(|(_, pages)| pages),
                 attached: attached
                     .map(|one| ClosureAttached {
                         digest: one.digest,
@@ -180,19 +191,16 @@ impl Closure {
                     .collect(),
             });
         }
-        let members: HashSet<&Digest> = order.iter().collect();
-        let left_out = run.left_out.iter().filter(|out| members.contains(&out.index));
-        let absent = run.absent.iter().filter(|absent| members.contains(&absent.manifest));
         Self {
             schema_version: VERSION,
-            root: root.descriptor.digest,
+            root,
             source: run.with.from.place(),
             referrers: choice.referrers,
             cosign_tags: choice.cosign_tags,
             platforms: choice.platforms.as_ref().map(|some| some.shown()).unwrap_or_default(),
             manifests,
-            left_out: left_out.map(ClosureLeftOut::of).collect(),
-            absent: absent.map(ClosureAbsent::of).collect(),
+            left_out,
+            absent,
         }
     }
 
@@ -411,10 +419,17 @@ impl Check<'_> {
     }
 
     fn tag(&mut self, tag: &Tag, attached: &ClosureAttached, manifest: Digest) -> Result<()> {
-        if self.repository.resolve(tag)?.is_none() {
-            let detail = format!("the tag by which it is attached is not there, tag={tag}");
-            self.find(attached.digest, manifest, attached.artifact_type.clone(), false, detail);
-        }
+        let detail = match self.repository.resolve(tag)? {
+            Some(found) if found.digest == attached.digest => return Ok(()),
+            Some(found) => {
+                format!(
+                    "the tag by which it is attached names something else, tag={tag}, found={}",
+                    found.digest
+                )
+            }
+            None => format!("the tag by which it is attached is not there, tag={tag}"),
+        };
+        self.find(attached.digest, manifest, attached.artifact_type.clone(), false, detail);
         Ok(())
     }
 
@@ -438,21 +453,12 @@ fn found_by(by: FoundBy) -> &'static str {
     }
 }
 
-impl ClosureLeftOut {
-    fn of(out: &LeftOut) -> Self {
-        Self { index: out.index, digest: out.digest, platform: out.platform.clone() }
-    }
-}
-
-impl ClosureAbsent {
-    fn of(absent: &Absent) -> Self {
-        let role = match absent.role {
-            Role::Config => "config",
-            Role::Layer => "layer",
-            Role::Blob => "blob",
-            Role::Manifest => "manifest",
-            Role::Subject => "subject",
-        };
-        Self { manifest: absent.manifest, digest: absent.digest, role: role.to_owned() }
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Config => "config",
+        Role::Layer => "layer",
+        Role::Blob => "blob",
+        Role::Manifest => "manifest",
+        Role::Subject => "subject",
     }
 }

@@ -1,10 +1,11 @@
 //! Copying from one place to another: what belongs to an artifact, how much at a time, and what became of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use parking_lot::Mutex;
 
+use super::member::Member;
 use super::platforms::Platforms;
 use super::run::Run;
 use super::seam::{Sink, Source};
@@ -52,8 +53,10 @@ pub struct Copier<'a> {
     watch: Option<Mutex<Watch<'a>>>,
     /// Content that the destination is known to have and hold, from the copies so far.
     pub(super) known: HashSet<Digest>,
-    /// The same of manifests, with all that belongs to them.
-    pub(super) complete: HashSet<Digest>,
+    /// The same of manifests, with all that belongs to them: what a record says of them, if one is written.
+    pub(super) complete: HashMap<Digest, Option<Box<Member>>>,
+    /// Roots that have a record.
+    pub(super) recorded: HashSet<Digest>,
 }
 
 enum To<'a> {
@@ -206,7 +209,15 @@ impl<'a> Copier<'a> {
             record: false,
             mount_from: None,
         };
-        Self { from, to, choice, watch: None, known: HashSet::new(), complete: HashSet::new() }
+        Self {
+            from,
+            to,
+            choice,
+            watch: None,
+            known: HashSet::new(),
+            complete: HashMap::new(),
+            recorded: HashSet::new(),
+        }
     }
 
     /// Whether what refers to a manifest goes with it: signatures, SBOMs and what refers to those, also of the manifests that an

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::closure::Closure;
 use super::contents::Made;
 use super::copy::{Copied, Item, Outcome, Step};
+use super::member::{Lacking, Parts, in_order};
 use super::parallel::in_parallel;
 use super::run::{Node, Run, check};
 use super::seam::{Fetched, Ready};
@@ -86,40 +87,11 @@ impl Run<'_, '_> {
         tainted
     }
 
-    /// Manifests that belong to some roots, each behind what it refers to.
-    fn in_order<'i>(&self, roots: impl IntoIterator<Item = &'i Digest>) -> Vec<Digest> {
-        enum Step {
-            Enter(Digest),
-            Leave(Digest),
-        }
-        let (mut order, mut entered) = (Vec::new(), HashSet::new());
-        for root in roots {
-            let mut steps = vec![Step::Enter(*root)];
-            while let Some(step) = steps.pop() {
-                match step {
-                    Step::Enter(digest) => {
-                        let Some(node) = self.graph.get(&digest) else { continue };
-                        if entered.insert(digest) {
-                            steps.push(Step::Leave(digest));
-                            steps.extend(node.children.iter().rev().copied().map(Step::Enter));
-                            steps.extend(node.subject.map(Step::Enter));
-                        }
-                    }
-                    Step::Leave(digest) => {
-                        order.push(digest);
-                        let attached = self.graph.get(&digest).map(|node| node.attached.as_slice());
-                        let attached = attached.unwrap_or_default().iter().rev();
-                        steps.extend(attached.map(|attached| Step::Enter(attached.digest)));
-                    }
-                }
-            }
-        }
-        order
-    }
-
     /// Gives manifests, records and tags to the destination.
     fn complete(&mut self, items: &[&Item]) -> Result<()> {
-        let order = self.in_order(items.iter().map(|item| &item.root));
+        let parts = |digest: &Digest| self.graph.get(digest).map(Parts::of_node);
+        let order = in_order(items.iter().map(|item| &item.root), parts);
+        let lacking = Lacking::of(&self.absent, &self.left_out);
         let mut copied = Copied::default();
         let present = self.are_present(&order)?;
         let mut tags: Vec<(Tag, Digest)> = Vec::new();
@@ -143,7 +115,7 @@ impl Run<'_, '_> {
         }
         if !self.with.choice.dry_run {
             if self.with.choice.record {
-                ready.extend(self.records(items, &mut copied)?);
+                ready.extend(self.records(items, &lacking, &mut copied)?);
             }
             for item in items {
                 tags.extend(item.tags.iter().map(|tag| (tag.clone(), item.root)));
@@ -151,7 +123,11 @@ impl Run<'_, '_> {
             self.with.sink().complete(ready, &tags)?;
         }
         self.copied.add(copied);
-        self.with.complete.extend(order);
+        for digest in order {
+            let node = self.graph.get(&digest).filter(|_| self.with.choice.record);
+            let member = node.map(|node| Box::new(lacking.member(node)));
+            self.with.complete.insert(digest, member);
+        }
         Ok(())
     }
 
@@ -178,17 +154,24 @@ impl Run<'_, '_> {
         Ok(Fetched::new(node.descriptor.clone(), fetched.bytes))
     }
 
-    /// The records of what was found for each root. None for one that came with an earlier group, which has its record, for one that is
-    /// attached to another, and for one of many that has no tag: others may list it.
-    fn records(&mut self, items: &[&Item], copied: &mut Copied) -> Result<Vec<Ready>> {
+    /// The records of what was found for each root. None for one that has its record, for one that is attached to another, and for one of
+    /// many that has no tag: others may list it.
+    fn records(&mut self, items: &[&Item], lacking: &Lacking, copied: &mut Copied) -> Result<Vec<Ready>> {
         let (mut manifests, mut contents) = (Vec::new(), BTreeMap::new());
+        let mut recorded = HashSet::new();
         for item in items {
-            let Some(root) = self.graph.get(&item.root) else { continue };
-            if root.subject.is_some() || item.tags.is_empty() && items.len() > 1 {
+            if item.tags.is_empty() && items.len() > 1
+                || self.with.recorded.contains(&item.root)
+                || recorded.contains(&item.root)
+            {
                 continue;
             }
-            let order = self.in_order([&item.root]);
-            let (manifest, parts) = Closure::of(self, root, &order).artifact(&root.descriptor)?;
+            let members = self.members(&item.root, lacking);
+            let root = members.iter().find(|(digest, _)| *digest == item.root);
+            let Some((_, root)) = root.filter(|(_, root)| root.subject.is_none()) else { continue };
+            recorded.insert(item.root);
+            let descriptor = root.descriptor(&item.root);
+            let (manifest, parts) = Closure::of(self, item.root, &members).artifact(&descriptor)?;
             contents.extend(parts.map(|(descriptor, bytes)| (descriptor.digest, (descriptor, bytes))));
             manifests.push(manifest);
         }
@@ -215,6 +198,7 @@ impl Run<'_, '_> {
             ready.push(Ready { present, ..Ready::new(manifest, false) });
         }
         self.with.known.extend(contents.iter().map(|(descriptor, _)| descriptor.digest));
+        self.with.recorded.extend(recorded);
         Ok(ready)
     }
 }

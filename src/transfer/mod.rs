@@ -6,6 +6,7 @@ mod closure;
 mod contents;
 mod copy;
 mod finish;
+mod member;
 mod parallel;
 mod platforms;
 #[cfg(feature = "client")]

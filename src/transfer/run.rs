@@ -78,8 +78,9 @@ pub(super) struct Run<'r, 'a> {
     pub(super) absent: Vec<Absent>,
     /// Manifests that were read, or could not be.
     seen: HashSet<Digest>,
-    /// Contents that were dealt with, and did not come to the destination: why, or that they may be absent.
-    asked: HashSet<Digest>,
+    /// Contents that were dealt with, with the size that was looked for; and those that did not come to the destination: why, or that they
+    /// may be absent.
+    asked: HashMap<Digest, u64>,
     lost: HashMap<Digest, usize>,
     lacking: HashSet<Digest>,
     kept: usize,
@@ -95,7 +96,7 @@ impl<'r, 'a> Run<'r, 'a> {
             left_out: Vec::new(),
             absent: Vec::new(),
             seen: HashSet::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             lost: HashMap::new(),
             lacking: HashSet::new(),
             kept: 0,
@@ -125,7 +126,7 @@ impl<'r, 'a> Run<'r, 'a> {
             && let Some(task) = tasks.pop_front()
         {
             let digest = task.descriptor.digest;
-            if self.with.complete.contains(&digest) || !self.seen.insert(digest) {
+            if self.with.complete.contains_key(&digest) || !self.seen.insert(digest) {
                 continue;
             }
             bytes = bytes.saturating_add(task.descriptor.size);
@@ -284,8 +285,16 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Brings the contents of a wave.
     fn bring(&mut self, mut jobs: Vec<Job>) -> Result<()> {
         jobs.retain(|job| {
-            let is_new = self.asked.insert(job.descriptor.digest);
-            let is_known = self.with.known.contains(&job.descriptor.digest);
+            let Descriptor { digest, size, .. } = job.descriptor;
+            let asked = self.asked.insert(digest, size);
+            if let Some(other) = asked.filter(|other| *other != size) {
+                // At most one of them is right, and that is told of the other as well.
+                self.errors.push(other_size("content", &digest, size, other));
+                if let Some(node) = self.graph.get_mut(&job.manifest) {
+                    node.failed.get_or_insert(self.errors.len() - 1);
+                }
+            }
+            let (is_new, is_known) = (asked.is_none(), self.with.known.contains(&digest));
             self.copied.present += u64::from(is_new && is_known);
             is_new && !is_known
         });
@@ -333,9 +342,14 @@ impl<'r, 'a> Run<'r, 'a> {
     pub(super) fn settle_manifests(&mut self) {
         let mut absent = Vec::new();
         let (graph, with) = (&self.graph, &*self.with);
-        let is_there = |digest: &Digest| graph.contains_key(digest) || with.complete.contains(digest);
+        let is_there = |digest: &Digest| graph.contains_key(digest) || with.complete.contains_key(digest);
         let mut failed: Vec<(Digest, usize)> = Vec::new();
         for (digest, node) in &self.graph {
+            // Looked for first as something that may be absent.
+            for attached in node.attached.iter().filter(|attached| !is_there(&attached.digest)) {
+                self.errors.push(with.lacks_attached(&attached.digest, digest));
+                failed.push((*digest, self.errors.len() - 1));
+            }
             for child in node.children.iter().filter(|child| !is_there(child)) {
                 match self.lost.get(child) {
                     Some(error) => failed.push((*digest, *error)),
@@ -408,10 +422,7 @@ impl Copier<'_> {
         let Some(fetched) = self.from.manifest(&digest)? else {
             return match task.parent {
                 // Whoever lists a signature and does not give it must not be taken for one that has none.
-                Some((subject, _)) if task.attached => Err(Error::not_found(format!(
-                    "the source lacks what it says is attached, source={}, digest={digest}, subject={subject}",
-                    self.from.place()
-                ))),
+                Some((subject, _)) if task.attached => Err(self.lacks_attached(&digest, &subject)),
                 Some(_) => Ok(None),
                 None => Err(Error::not_found(format!(
                     "the source does not hold the manifest, source={}, digest={digest}",
@@ -420,6 +431,10 @@ impl Copier<'_> {
             };
         };
         check(&digest, &fetched.bytes)?;
+        let (expected, found) = (task.descriptor.size, fetched.bytes.len() as u64);
+        if matches!(task.parent, Some((_, Role::Manifest))) && expected != found {
+            return Err(other_size("manifest", &digest, expected, found));
+        }
         let manifest = Manifest::read(&fetched.descriptor.media_type, &fetched.bytes).map_err(|error| {
             let media_type = &fetched.descriptor.media_type;
             Error::corrupt(format!("manifest cannot be parsed, digest={digest}, media_type={media_type}"))
@@ -438,6 +453,26 @@ impl Copier<'_> {
         }
         Ok(Some(Box::new(Found { fetched, manifest, referrers, tags })))
     }
+}
+
+impl Copier<'_> {
+    #[cold]
+    fn lacks_attached(&self, digest: &Digest, subject: &Digest) -> Error {
+        Error::not_found(format!(
+            "the source lacks what it says is attached, source={}, digest={digest}, subject={subject}",
+            self.from.place()
+        ))
+    }
+}
+
+#[cold]
+fn other_size(what: &str, digest: &Digest, expected: u64, found: u64) -> Error {
+    Error::new(
+        ErrorKind::Mismatch,
+        format!(
+            "{what} has another size than its descriptor says, digest={digest}, expected={expected}, found={found}"
+        ),
+    )
 }
 
 /// Refuses bytes that are not what the digest says.

@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Platform, RepositoryName, Tag, media_type};
 use crate::store::{Options, Page, Repository, Store};
 
+mod closures;
+
 /// A place that answers from memory.
 #[derive(Default)]
 struct Memory {

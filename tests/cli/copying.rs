@@ -145,6 +145,74 @@ fn a_copy_proves_that_nothing_was_lost() {
     assert_eq!(damaged.status.code(), Some(5), "{}", text(&damaged.stderr));
 }
 
+/// A name that nobody recorded is not proved by the records of others.
+#[test]
+fn a_name_without_a_record_is_told_of() {
+    let place = Place::with_files();
+    let [app, ..] = source(&place);
+    place.ok(&["cp", "-r", "oci:a:team/app:v1", "oci:b"]);
+    place.ok(&["verify", "--closure", "oci:b"]);
+    // By another name it is the same artifact.
+    place.ok(&["tag", &format!("oci:b:team/app@{app}"), "again"]);
+    place.ok(&["verify", "--closure", "oci:b"]);
+    place.push(&["oci:b:team/app:v2", "sub/b.txt"]);
+    place.push(&["oci:b:other:v1", "a.txt"]);
+    let output = place.run(&["verify", "--closure", "oci:b"]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("other:v1: no record\nteam/app:v2: no record\n"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(
+        text(&output.stderr).contains("no record of what belongs to some names"),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = place.run(&["verify", "--closure", "oci:b", "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["unrecorded"], json!(["other:v1", "team/app:v2"]), "{report}");
+    place.ok(&["verify", "--closure", "oci:b:team/app:v1"]);
+}
+
+/// What is required of an index may be attached to it, or to each of its images.
+#[test]
+fn what_is_required_is_attached_to_an_index_or_to_all_of_its_images() {
+    let place = Place::with_files();
+    let mut layout = Layout::new(place.path("a"));
+    let images: Vec<Value> = ["amd64", "arm64"]
+        .iter()
+        .map(|name| {
+            let digest = layout.artifact(name, &[(Some("x"), name.as_bytes())]);
+            let path = place.path("a/blobs/sha256").join(digest.encoded().to_string());
+            json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": fs::metadata(path).unwrap().len(),
+                "platform": {"os": "linux", "architecture": name}})
+        })
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
+    layout.document("v1", INDEX, &index);
+    let attach = |name: &str| {
+        place.ok(&[
+            "attach",
+            "-q",
+            &format!("oci:a:{name}"),
+            "--artifact-type",
+            "application/spdx+json",
+            "a.txt",
+        ])
+    };
+    let required = |to: &str| {
+        place.ok(&["cp", "-r", "oci:a:v1", &format!("oci:{to}")]);
+        let verify = ["verify", "--closure", &format!("oci:{to}:v1"), "--require", "application/spdx+json"];
+        place.run(&verify).status.code()
+    };
+    assert_eq!(required("none"), Some(9));
+    attach("amd64");
+    assert_eq!(required("one"), Some(9));
+    attach("arm64");
+    assert_eq!(required("both"), Some(0));
+}
+
 #[test]
 fn what_was_left_out_is_told_from_what_was_lost() {
     let place = Place::new();

@@ -1,8 +1,8 @@
 //! `orlop verify --closure`: is everything here that belonged to an artifact where it was copied from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use orlop::oci::RepositoryName;
+use orlop::oci::{LayoutName, RepositoryName, Role, Tag};
 use orlop::transfer::{Closure, ClosureReport};
 use orlop::{Digest, ErrorKind, Repository};
 use serde::Serialize;
@@ -22,6 +22,9 @@ const SHOWN: usize = 100;
 struct Checked {
     reference: String,
     records: Vec<Row>,
+    /// Tags whose artifacts belong to no record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unrecorded: Vec<String>,
 }
 
 /// What became of one record.
@@ -62,12 +65,17 @@ pub(crate) fn run(target: &Target, hash: bool, require: &[String], output: &Outp
             (vec![repository], Some(descriptor.digest))
         }
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut unrecorded) = (Vec::new(), Vec::new());
     for name in &names {
         let repository = store.repository(name);
+        let mut recorded = HashSet::new();
         for record in Closure::records(&repository)? {
             interrupt::check("what was found so far is not shown")?;
-            rows.extend(check(&repository, &record, root.as_ref(), hash, require)?);
+            recorded.insert(record);
+            rows.extend(check(&repository, &record, root.as_ref(), hash, require, &mut recorded)?);
+        }
+        if root.is_none() {
+            unrecorded.extend(tags_beside(&repository, &recorded)?);
         }
     }
     if rows.is_empty() {
@@ -77,7 +85,22 @@ pub(crate) fn run(target: &Target, hash: bool, require: &[String], output: &Outp
         )
         .with_hint("`orlop cp -r` leaves one; what was copied without it cannot be proved complete"));
     }
-    print(target, rows, output)
+    print(target, rows, unrecorded, output)
+}
+
+/// Tags of a repository that name something else than these manifests.
+fn tags_beside(repository: &Repository, recorded: &HashSet<Digest>) -> Result<Vec<String>, Failure> {
+    const PAGE: usize = 1000;
+    let (mut names, mut after) = (Vec::new(), None::<Tag>);
+    loop {
+        let page = repository.tags(after.as_ref().map(Tag::as_str), PAGE)?;
+        let beside = page.items.iter().filter(|tag| !recorded.contains(&tag.digest));
+        names.extend(beside.map(|tag| LayoutName::of(repository.name(), &tag.tag)));
+        after = page.items.last().map(|tag| tag.tag.clone());
+        if !page.more {
+            return Ok(names);
+        }
+    }
 }
 
 /// None for the record of another root.
@@ -87,6 +110,7 @@ fn check(
     root: Option<&Digest>,
     hash: bool,
     require: &[String],
+    recorded: &mut HashSet<Digest>,
 ) -> Result<Option<Row>, Failure> {
     let row = |root, source, report: ClosureReport, lacks| Row {
         repository: repository.name().clone(),
@@ -118,15 +142,39 @@ fn check(
     if root.is_some_and(|root| *root != closure.root) {
         return Ok(None);
     }
+    recorded.extend(closure.manifests.iter().map(|manifest| manifest.digest));
     let report = closure.check(repository, hash)?;
     let mut lacks = Vec::new();
     for kind in require {
-        let found = repository.referrers(&closure.root).artifact_type(kind.as_str()).limit(1).page()?;
-        if found.descriptors.is_empty() {
+        if !is_attached(repository, &closure.root, kind)? {
             lacks.push(kind.clone());
         }
     }
     Ok(Some(row(Some(closure.root), closure.source, report, lacks)))
+}
+
+/// Whether this is attached to a manifest, or to every image of an index that is here.
+fn is_attached(repository: &Repository, root: &Digest, kind: &str) -> Result<bool, Failure> {
+    let has = |digest: &Digest| -> Result<bool, Failure> {
+        let found = repository.referrers(digest).artifact_type(kind).limit(1).page()?;
+        Ok(!found.descriptors.is_empty())
+    };
+    if has(root)? {
+        return Ok(true);
+    }
+    let Some(manifest) = repository.manifest(root)? else { return Ok(false) };
+    let (manifest, mut images) = (manifest.parse()?, 0);
+    for child in manifest.successors().iter().filter(|child| child.role == Role::Manifest) {
+        let digest = child.descriptor.digest;
+        if repository.manifest(&digest)?.is_none() {
+            continue;
+        }
+        if !has(&digest)? {
+            return Ok(false);
+        }
+        images += 1;
+    }
+    Ok(images > 0)
 }
 
 impl Finding {
@@ -146,7 +194,12 @@ impl Finding {
     }
 }
 
-fn print(target: &Target, records: Vec<Row>, output: &Output) -> Result<(), Failure> {
+fn print(
+    target: &Target,
+    records: Vec<Row>,
+    unrecorded: Vec<String>,
+    output: &Output,
+) -> Result<(), Failure> {
     let count = |status: &str| {
         let findings = records.iter().flat_map(|row| &row.findings);
         findings.filter(|finding| finding.status == status).count()
@@ -156,14 +209,24 @@ fn print(target: &Target, records: Vec<Row>, output: &Output) -> Result<(), Fail
         records.iter().flat_map(|row| row.lacks.iter().map(|kind| (row.root, kind.clone()))).collect();
     let digests: BTreeSet<String> =
         records.iter().flat_map(|row| &row.findings).map(|finding| finding.digest.to_string()).collect();
-    let checked = Checked { reference: target.shown(), records };
+    let checked = Checked { reference: target.shown(), records, unrecorded };
     output.result(digests, &checked, || text(&checked))?;
     let hint = "`orlop cp -r` from where it came from brings what is missing or damaged";
     let failure = |exit, what: &str, count| {
         Failure::new(exit, format!("{what}, reference={}, findings={count}", target.shown()))
     };
     match (corrupt, missing, lacks.first()) {
-        (0, 0, None) => Ok(()),
+        (0, 0, None) => match checked.unrecorded.first() {
+            None => Ok(()),
+            Some(first) => {
+                let count = checked.unrecorded.len();
+                Err(failure(Exit::Policy, "there is no record of what belongs to some names", count)
+                    .with_hint(format!(
+                        "{} is one; what was copied without `orlop cp -r` cannot be proved complete",
+                        plain(first)
+                    )))
+            }
+        },
         (0, 0, Some((root, kind))) => {
             let root = root.map(|root| root.to_string()).unwrap_or_default();
             Err(failure(Exit::Policy, "something that is required is not attached", lacks.len())
@@ -190,6 +253,12 @@ fn text(checked: &Checked) -> String {
             row.sparse,
             plain(&row.source)
         ));
+    }
+    for name in checked.unrecorded.iter().take(SHOWN) {
+        text.push_str(&format!("{}: no record\n", plain(name)));
+    }
+    if checked.unrecorded.len() > SHOWN {
+        text.push_str(&format!("and {} further names without a record\n", checked.unrecorded.len() - SHOWN));
     }
     let findings: Vec<&Finding> = checked.records.iter().flat_map(|row| &row.findings).collect();
     text.extend(findings.iter().take(SHOWN).map(|finding| finding.shown()));

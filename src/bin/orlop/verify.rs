@@ -59,9 +59,13 @@ fn declare() -> [Arg; 8] {
             "Compare with the records that `orlop cp -r` left: is a signature or an SBOM missing",
         )
         .conflicts_with_all(["index", "quarantine", "state"]),
-        option("require", "TYPE", "With --closure, fail unless this is attached to each; may be repeated")
-            .requires("closure")
-            .action(clap::ArgAction::Append),
+        option(
+            "require",
+            "TYPE",
+            "With --closure, fail unless this is attached to each, or to all images of it; may be repeated",
+        )
+        .requires("closure")
+        .action(clap::ArgAction::Append),
         flag("read-data", "Read every content and hash it"),
         flag("index", "Compare the metadata with themselves, the manifests, the files and index.json"),
         flag(

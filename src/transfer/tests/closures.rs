@@ -1,0 +1,150 @@
+//! Records of many roots that share what belongs to them, and what is there for one reason and not for another.
+
+use super::*;
+
+/// So many roots that more than one group is needed.
+const ROOTS: usize = 300;
+
+fn record_of(repository: &Repository, root: &Digest) -> Digest {
+    let records: Vec<Digest> = Closure::records(repository)
+        .unwrap()
+        .into_iter()
+        .filter(|record| Closure::read(repository, record).unwrap().root == *root)
+        .collect();
+    assert_eq!(records.len(), 1, "{root}: {records:?}");
+    records[0]
+}
+
+/// Every root is an index of the same image, which has an SBOM and a signature of that, of another image that is left out, and of
+/// something that is absent; and the image itself is a root too.
+#[test]
+fn a_record_says_the_same_whichever_roots_came_before() {
+    let mut from = Memory::default();
+    let shared = for_platform(from.image(&[b"shared"], None), "linux", "amd64");
+    let sbom = from.image(&[b"sbom"], Some(&shared));
+    let signature = from.image(&[b"signature"], Some(&sbom));
+    let other = for_platform(from.image(&[b"other"], None), "linux", "arm64");
+    let mut lost = Memory::default();
+    let absent = for_platform(lost.image(&[b"absent"], None), "linux", "amd64");
+    let mut items = Vec::new();
+    for n in 0..ROOTS {
+        let own = from.image(&[format!("own {n}").as_bytes()], None);
+        let own = for_platform(own, "linux", "amd64");
+        let root = from.index(&[shared.clone(), other.clone(), own, absent.clone()]);
+        items.push(Item::new(root.digest, vec![tag(&format!("t{n}"))]));
+    }
+    items.push(Item::new(shared.digest, vec![tag("shared")]));
+    let copy = |to: &Repository, items: &[Item]| {
+        let sink = RepositorySink::new(to);
+        let platforms = Platforms::new(vec![Platform::new("linux", "amd64")]);
+        let mut copier = Copier::between(&from, &sink).referrers(true).platforms(platforms).record(true);
+        let (copied, failed) = copier.copy_all(items).unwrap();
+        assert!(failed.is_empty());
+        copied
+    };
+    let (_dir, store) = fresh();
+    let all = store.default_repository();
+    assert_eq!(copy(&all, &items).records, items.len() as u64);
+    for item in [&items[0], &items[255], &items[256], &items[ROOTS - 1], &items[ROOTS]] {
+        let (_dir, store) = fresh();
+        let alone = store.default_repository();
+        assert_eq!(copy(&alone, std::slice::from_ref(item)).records, 1);
+        let record = record_of(&all, &item.root);
+        assert_eq!(record, record_of(&alone, &item.root), "{:?}", item.tags);
+        let closure = Closure::read(&all, &record).unwrap();
+        let members: Vec<Digest> = closure.manifests.iter().map(|one| one.digest).collect();
+        assert!(members.contains(&sbom.digest) && members.contains(&signature.digest), "{closure:?}");
+        let is_index = item.root != shared.digest;
+        assert_eq!(closure.left_out.len(), usize::from(is_index));
+        assert_eq!(closure.absent.len(), usize::from(is_index));
+        assert_eq!(closure.check(&all, true).unwrap().findings, []);
+    }
+    // A signature that goes is missed by every root.
+    let mut batch = store.batch();
+    batch.delete_manifest(&all, &signature.digest);
+    batch.commit().unwrap();
+    for item in [&items[0], &items[ROOTS - 1], &items[ROOTS]] {
+        let closure = Closure::read(&all, &record_of(&all, &item.root)).unwrap();
+        let findings = closure.check(&all, false).unwrap().findings;
+        assert_eq!(findings.iter().map(|one| one.digest).collect::<Vec<_>>(), [signature.digest]);
+    }
+}
+
+/// An index may list what is not there; what is attached may not be missing, whichever was looked at first.
+#[test]
+fn what_is_attached_is_not_allowed_to_be_missing_because_an_index_lists_it() {
+    let mut from = Memory::default();
+    let image = from.image(&[b"image"], None);
+    let sbom = from.image(&[b"sbom"], Some(&image));
+    let root = from.index(&[sbom.clone(), image]);
+    from.manifests.remove(&sbom.digest);
+    for referrers in [false, true] {
+        let to = Kept::default();
+        let copied = Copier::between(&from, &to).referrers(referrers).copy(&root.digest, &[tag("v1")]);
+        if referrers {
+            let error = copied.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().contains("lacks what it says is attached"), "{error}");
+            assert!(to.tags.lock().is_empty());
+        } else {
+            assert_eq!(copied.unwrap().absent.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_digest_has_one_size() {
+    let mut from = Memory::default();
+    let layer = from.blob(b"layer");
+    let larger = Descriptor::new("application/x", layer.digest, layer.size + 1);
+    let config = from.blob(b"{}");
+    let image = |from: &mut Memory, layer: &Descriptor| {
+        let json = format!(r#""config":{},"layers":[{}]"#, text(&config), text(layer));
+        from.manifest(media_type::IMAGE_MANIFEST, json, None)
+    };
+    let (right, wrong) = (image(&mut from, &layer), image(&mut from, &larger));
+    for keep_going in [false, true] {
+        let to = Kept::default();
+        let items = [&right, &wrong].map(|one| Item::new(one.digest, vec![tag("v")]));
+        let done = Copier::between(&from, &to).keep_going(keep_going).copy_all(&items);
+        let error = match done {
+            Err(error) => error,
+            Ok((_, failed)) => {
+                assert!(keep_going && failed.len() == 1 && failed[0].0 == 1, "{failed:?}");
+                failed.into_iter().next().unwrap().1
+            }
+        };
+        assert!(error.to_string().contains("another size than its descriptor says"), "{error}");
+        assert!(to.place_of(&wrong.digest).is_none());
+    }
+    // And so has a manifest.
+    let mut child = from.image(&[b"child"], None);
+    child.size += 1;
+    let root = from.index(std::slice::from_ref(&child));
+    let to = Kept::default();
+    let error = Copier::between(&from, &to).copy(&root.digest, &[tag("v1")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.to_string().contains(&child.digest.to_string()), "{error}");
+}
+
+/// A tag of cosign that names something else is not the signature that was there.
+#[test]
+fn a_tag_by_which_something_is_attached_names_that() {
+    let mut from = Memory::default();
+    let image = from.image(&[b"image"], None);
+    let signature = from.image(&[b"signature"], None);
+    let name = tag(&format!("sha256-{}.sig", image.digest.encoded()));
+    from.tags.insert(name.clone(), signature.digest);
+    let (_dir, store) = fresh();
+    let to = store.default_repository();
+    let sink = RepositorySink::new(&to);
+    Copier::between(&from, &sink).cosign_tags(true).record(true).copy(&image.digest, &[tag("v1")]).unwrap();
+    let closure = Closure::read(&to, &record_of(&to, &image.digest)).unwrap();
+    assert_eq!(closure.check(&to, false).unwrap().findings, []);
+    to.tag(&name, &image.digest, crate::store::Expect::Any).unwrap();
+    let findings = closure.check(&to, false).unwrap().findings;
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].digest == signature.digest && findings[0].detail.contains("names something else"));
+    to.untag(&name, crate::store::Expect::Any).unwrap();
+    assert!(closure.check(&to, false).unwrap().findings[0].detail.contains("is not there"));
+}
