@@ -472,6 +472,8 @@ fn too_many(packed: &Packed<'_>) -> Failure {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
+    use std::io::Write as _;
+
     use super::*;
 
     fn stage_with(entries: u64, test: impl FnOnce(&mut Stage<'_>, &Packed<'_>)) {
@@ -513,7 +515,7 @@ mod tests {
         header.set_mode(0o644);
         builder.append_data(&mut header, "d/zeros", &vec![0; 2_000_000][..]).unwrap();
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        io::Write::write_all(&mut packed, &builder.into_inner().unwrap()).unwrap();
+        packed.write_all(&builder.into_inner().unwrap()).unwrap();
         let packed = packed.finish().unwrap();
         assert!(packed.len() < 5_000, "{}", packed.len());
         let digest = Digest::of(&packed);

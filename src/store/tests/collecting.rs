@@ -268,6 +268,23 @@ fn what_is_condemned_is_not_unknown() {
     assert!(core.remove_unknown_file(&digest).unwrap() && !at.has_file(&digest));
 }
 
+/// What it held is gone when the deletion answers, and not with the next one or a collection.
+#[test]
+fn a_deletion_clears_its_own_rows() {
+    let at = Place::new(options().publish(Publish::OnClose));
+    at.large("deleted");
+    assert!(at.store.delete_repository(&"r".parse().unwrap()).unwrap());
+    let mut left = 0;
+    let view = at.store.core().metadata.view();
+    view.deleted(|_| {
+        left += 1;
+        Ok(crate::store::until(false))
+    })
+    .unwrap();
+    assert_eq!(left, 0);
+    assert!(at.store.core().uncleared.lock().is_empty());
+}
+
 /// The disk is full when the rows of a deleted repository are to go: they go with the next collection or deletion that finds
 /// room, and not with the next open alone.
 #[test]

@@ -242,7 +242,7 @@ impl Repository {
         match written.and_then(|unsynced| core.sync(unsynced)) {
             Ok(()) => Ok(Upload::new(taken, record, hashes, None)),
             Err(error) => {
-                taken.forget();
+                taken.remove();
                 Err(error)
             }
         }

@@ -119,7 +119,7 @@ impl Upload {
         }
         // Its bytes are not there any more, or are not what they were: there is nothing to go on with.
         core.delete_uploads(&[taken.id], core.durable())?;
-        core.remove_uploads(&[taken.id]);
+        taken.remove();
         Ok(None)
     }
 
@@ -377,7 +377,7 @@ impl Upload {
         let core = self.taken.core();
         let committed = core.commit(parts)?;
         self.stopped = Some(Stopped::Finished);
-        core.remove_uploads(&[self.taken.id]);
+        self.taken.remove();
         let pushed = committed.pushed.into_iter().next();
         pushed.ok_or_else(|| Error::corrupt("commit of an upload answered nothing"))
     }
@@ -429,7 +429,7 @@ impl Upload {
         if self.deferred.is_none() {
             core.delete_uploads(&[self.taken.id], core.durable())?;
         }
-        core.remove_uploads(&[self.taken.id]);
+        self.taken.remove();
         self.stopped = Some(Stopped::Finished);
         Ok(())
     }

@@ -41,7 +41,7 @@ struct Entry {
     reservation: Reservation,
     /// Somebody has it.
     taken: bool,
-    /// It is being removed: for everybody else it is not there, but there is no other of its id before that is done.
+    /// Somebody is removing it, and nobody else does: for others it is not there, but there is no other of its id before that is done.
     ending: bool,
     /// A sync of its file failed, whether its row says so or not.
     suspect: bool,
@@ -134,7 +134,8 @@ impl Sessions {
     /// Takes the sessions that have expired and that nobody has.
     pub(in crate::store) fn take_expired(&self) -> Vec<UploadId> {
         let (mut table, now) = (self.table.lock(), now());
-        let over = table.sessions.iter_mut().filter(|(_, entry)| entry.expires <= now && !entry.taken);
+        let is_over = |entry: &Entry| entry.expires <= now && !entry.taken && !entry.ending;
+        let over = table.sessions.iter_mut().filter(|(_, entry)| is_over(entry));
         over.map(|(id, entry)| {
             (entry.taken, entry.ending) = (true, true);
             *id
@@ -142,7 +143,7 @@ impl Sessions {
         .collect()
     }
 
-    /// They are over; answers those that were not before. Their rows are gone, and what else they have goes next.
+    /// They are over; answers those that were not before, which the caller has to remove. Their rows are gone.
     pub(super) fn end(&self, ids: &[UploadId]) -> Vec<UploadId> {
         let mut table = self.table.lock();
         let mut ends = Vec::new();
@@ -363,9 +364,20 @@ impl Taken {
         }
     }
 
-    /// The session is gone.
-    pub(super) fn forget(&self) {
-        self.core().uploads.forget(&[self.id]);
+    /// The session is over, and its row is gone. False if somebody else removes it.
+    pub(super) fn end(&self) -> bool {
+        let mut table = self.core().uploads.table.lock();
+        let Some(entry) = self.entry(&mut table) else { return false };
+        entry.ending = true;
+        table.count(&self.id, 0);
+        true
+    }
+
+    /// The session and what it has are gone.
+    pub(super) fn remove(&self) {
+        if self.end() {
+            self.core().remove_uploads(&[self.id]);
+        }
     }
 
     /// Only what is durable counts once nobody has it.
@@ -426,6 +438,10 @@ mod tests {
         assert_eq!(core.uploads.end(&[id]), []);
         assert_eq!(core.admit(&here, id, &record).unwrap_err().kind(), ErrorKind::Busy);
         assert!(Taken::open(&here, id).unwrap().is_none());
+        // Whoever ended it removes it, and nobody else does.
+        core.uploads.table.lock().sessions.get_mut(&id).unwrap().expires = 0;
+        core.uploads.table.lock().sessions.get_mut(&id).unwrap().taken = false;
+        assert_eq!(core.uploads.take_expired(), []);
         assert_eq!(upload.append(5, "x").unwrap_err().kind(), ErrorKind::NotFound);
         core.remove_uploads(&[id]);
         assert_eq!(core.uploads.table.lock().bytes, 0);

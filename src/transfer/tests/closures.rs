@@ -1,5 +1,7 @@
 //! Records of many roots that share what belongs to them, and what is there for one reason and not for another.
 
+#![expect(clippy::indexing_slicing, reason = "tests may panic")]
+
 use super::*;
 
 /// So many roots that more than one group is needed.
