@@ -189,6 +189,11 @@ fn what_is_required_is_attached_to_an_index_or_to_all_of_its_images() {
                 "platform": {"os": "linux", "architecture": name}})
         })
         .collect();
+    let attestation = layout.artifact("attestation", &[(Some("x"), b"attestation")]);
+    let path = place.path("a/blobs/sha256").join(attestation.encoded().to_string());
+    let attestation = json!({"mediaType": MANIFEST, "digest": attestation.to_string(), "size": fs::metadata(path).unwrap().len(),
+        "platform": {"os": "unknown", "architecture": "unknown"}});
+    let images: Vec<Value> = images.into_iter().chain([attestation]).collect();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
     layout.document("v1", INDEX, &index);
     let attach = |name: &str| {

@@ -27,6 +27,7 @@ mod quirks_documents;
 mod quirks_names;
 mod references;
 mod remote;
+mod remote_tls;
 mod serve;
 mod serve_archives;
 mod serve_limits;

@@ -153,7 +153,8 @@ fn check(
     Ok(Some(row(Some(closure.root), closure.source, report, lacks)))
 }
 
-/// Whether this is attached to a manifest, or to every image of an index that is here.
+/// Whether this is attached to a manifest, or to every image of an index that is here. What runs nowhere is no image, such as the attestations
+/// that builders list beside them.
 fn is_attached(repository: &Repository, root: &Digest, kind: &str) -> Result<bool, Failure> {
     let has = |digest: &Digest| -> Result<bool, Failure> {
         let found = repository.referrers(digest).artifact_type(kind).limit(1).page()?;
@@ -165,8 +166,10 @@ fn is_attached(repository: &Repository, root: &Digest, kind: &str) -> Result<boo
     let Some(manifest) = repository.manifest(root)? else { return Ok(false) };
     let (manifest, mut images) = (manifest.parse()?, 0);
     for child in manifest.successors().iter().filter(|child| child.role == Role::Manifest) {
-        let digest = child.descriptor.digest;
-        if repository.manifest(&digest)?.is_none() {
+        let (digest, platform) = (child.descriptor.digest, child.descriptor.platform.as_deref());
+        if platform.is_some_and(|platform| platform.os == "unknown")
+            || repository.manifest(&digest)?.is_none()
+        {
             continue;
         }
         if !has(&digest)? {
