@@ -1,7 +1,7 @@
 //! What an archive calls its contents, and what they are to each other: names, repositories, and the graph of manifests.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -67,7 +67,9 @@ pub(super) struct Catalog {
     /// Every entry says who holds it and what of it is not there: [`Exporter`](super::Exporter) wrote it.
     pub(super) is_ours: bool,
     /// What manifests of a repository lack, as entries say.
-    lacking: HashMap<(RepositoryName, Digest), Vec<Digest>>,
+    lacking: HashMap<(RepositoryName, Digest), HashSet<Digest>>,
+    /// Manifests that are unusable and that several may list.
+    told: HashSet<Digest>,
     edges: HashMap<Digest, Edges>,
 }
 
@@ -108,7 +110,7 @@ impl Catalog {
         for (entry, membership) in entries.iter().filter_map(|entry| Some((entry, entry.membership()?))) {
             let Ok(digest) = entry.digest.parse::<Digest>() else { continue };
             for (repository, lacking) in membership.sparse {
-                self.lacking.insert((repository, digest), lacking);
+                self.lacking.entry((repository, digest)).or_default().extend(lacking);
             }
         }
         let is_named = |entry: &&IndexEntry| entry.name().is_some();
@@ -167,10 +169,13 @@ impl Catalog {
     }
 
     fn cannot_use(&mut self, name: String, error: &Error) {
-        let unusable = Unusable { name, reason: error.to_string(), kind: error.kind() };
-        // Several may list it.
-        if !self.unusable.contains(&unusable) {
-            self.unusable.push(unusable);
+        self.unusable.push(Unusable { name, reason: error.to_string(), kind: error.kind() });
+    }
+
+    /// The same of a manifest, once.
+    fn cannot_use_manifest(&mut self, digest: Digest, error: &Error) {
+        if self.told.insert(digest) {
+            self.cannot_use(digest.to_string(), error);
         }
     }
 
@@ -253,7 +258,7 @@ impl Catalog {
                     let error = Error::not_found(format!(
                         "content is not in the archive, digest={digest}, manifest={index}"
                     ));
-                    self.cannot_use(digest.to_string(), &error);
+                    self.cannot_use_manifest(digest, &error);
                 }
                 continue;
             }
@@ -264,7 +269,7 @@ impl Catalog {
                     }
                     // One manifest that cannot be used is none; everything else is there all the same.
                     Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Mismatch) => {
-                        self.cannot_use(digest.to_string(), &error);
+                        self.cannot_use_manifest(digest, &error);
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -278,7 +283,7 @@ impl Catalog {
                         "manifest has another size than its descriptor says, digest={digest}, expected={size}, found={found}"
                     ),
                 );
-                self.cannot_use(digest.to_string(), &error);
+                self.cannot_use_manifest(digest, &error);
                 continue;
             }
             let held = self.repositories.entry(repository.clone()).or_default();
