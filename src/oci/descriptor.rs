@@ -172,6 +172,15 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// As it is asked for: `OS/ARCH[/VARIANT][:OS_VERSION]`.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))?;
+        self.os_version.iter().try_for_each(|version| write!(f, ":{version}"))
+    }
+}
+
 impl Platform {
     /// A platform with nothing but what every platform has.
     #[must_use]

@@ -51,10 +51,10 @@ pub struct Copier<'a> {
     to: To<'a>,
     pub(super) choice: Choice,
     watch: Option<Mutex<Watch<'a>>>,
-    /// Content that the destination is known to have and hold, from the copies so far.
-    pub(super) known: HashSet<Digest>,
-    /// The same of manifests, with all that belongs to them: what a record says of them, if one is written.
-    pub(super) complete: HashMap<Digest, Option<Box<Member>>>,
+    /// Content that the destination is known to have and hold, from the copies so far, with its size.
+    pub(super) known: HashMap<Digest, u64>,
+    /// The same of manifests, with all that belongs to them, and what a record says of them if one is written.
+    pub(super) complete: HashMap<Digest, (u64, Option<Box<Member>>)>,
     /// Roots that have a record.
     pub(super) recorded: HashSet<Digest>,
 }
@@ -214,7 +214,7 @@ impl<'a> Copier<'a> {
             to,
             choice,
             watch: None,
-            known: HashSet::new(),
+            known: HashMap::new(),
             complete: HashMap::new(),
             recorded: HashSet::new(),
         }

@@ -124,9 +124,9 @@ impl Run<'_, '_> {
         }
         self.copied.add(copied);
         for digest in order {
-            let node = self.graph.get(&digest).filter(|_| self.with.choice.record);
-            let member = node.map(|node| Box::new(lacking.member(node)));
-            self.with.complete.insert(digest, member);
+            let Some(node) = self.graph.get(&digest) else { continue };
+            let member = self.with.choice.record.then(|| Box::new(lacking.member(node)));
+            self.with.complete.insert(digest, (node.descriptor.size, member));
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Run<'_, '_> {
             manifests.push(manifest);
         }
         let with = &*self.with;
-        contents.retain(|digest, _| !with.known.contains(digest));
+        contents.retain(|digest, _| !with.known.contains_key(digest));
         let contents: Vec<(Descriptor, Vec<u8>)> = contents.into_values().collect();
         let (jobs, verify) = (with.choice.jobs, with.choice.verify);
         let push = |(descriptor, bytes): &(Descriptor, Vec<u8>)| {
@@ -197,7 +197,7 @@ impl Run<'_, '_> {
             copied.bytes += if present { 0 } else { manifest.descriptor.size };
             ready.push(Ready { present, ..Ready::new(manifest, false) });
         }
-        self.with.known.extend(contents.iter().map(|(descriptor, _)| descriptor.digest));
+        self.with.known.extend(contents.iter().map(|(descriptor, _)| (descriptor.digest, descriptor.size)));
         self.with.recorded.extend(recorded);
         Ok(ready)
     }

@@ -122,7 +122,7 @@ impl<'n> Parts<'n> {
 impl Run<'_, '_> {
     /// The closure of a root, whichever group brought what of it: each behind what it refers to.
     pub(super) fn members(&self, root: &Digest, lacking: &Lacking) -> Vec<(Digest, Member)> {
-        let earlier = |digest: &Digest| self.with.complete.get(digest)?.as_deref();
+        let earlier = |digest: &Digest| self.with.complete.get(digest)?.1.as_deref();
         let parts = |digest: &Digest| match self.graph.get(digest) {
             Some(node) => Some(Parts::of_node(node)),
             None => earlier(digest).map(Parts::of_member),

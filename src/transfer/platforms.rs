@@ -18,7 +18,7 @@ impl Platforms {
     /// The platforms, as `os/architecture/variant:version`.
     #[must_use]
     pub fn shown(&self) -> Vec<String> {
-        self.0.iter().map(shown).collect()
+        self.0.iter().map(ToString::to_string).collect()
     }
 
     fn fit(&self, found: &Platform) -> bool {
@@ -49,18 +49,6 @@ impl Platforms {
         let is_sense = images().next().is_none() || images().any(|(_, wanted)| *wanted);
         (wanted, is_sense)
     }
-}
-
-/// A platform as it is asked for.
-pub(super) fn shown(platform: &Platform) -> String {
-    let mut text = format!("{}/{}", platform.os, platform.architecture);
-    if let Some(variant) = &platform.variant {
-        text.push_str(&format!("/{variant}"));
-    }
-    if let Some(version) = &platform.os_version {
-        text.push_str(&format!(":{version}"));
-    }
-    text
 }
 
 #[cfg(test)]

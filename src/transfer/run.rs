@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::contents::Job;
 use super::copy::{Absent, Copied, Copier, Item, LeftOut, Outcome, Step};
 use super::parallel::in_parallel;
-use super::platforms;
 use super::seam::{Fetched, FoundBy, FoundReferrers};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -76,6 +75,8 @@ pub(super) struct Run<'r, 'a> {
     pub(super) errors: Vec<Error>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) absent: Vec<Absent>,
+    /// Manifests that an index lists, behind it, with the size that it says they have.
+    listed: Vec<(Digest, Digest, u64)>,
     /// Manifests that were read, or could not be.
     seen: HashSet<Digest>,
     /// Contents that were dealt with, with the size that was looked for; and those that did not come to the destination: why, or that they
@@ -95,6 +96,7 @@ impl<'r, 'a> Run<'r, 'a> {
             errors: Vec::new(),
             left_out: Vec::new(),
             absent: Vec::new(),
+            listed: Vec::new(),
             seen: HashSet::new(),
             asked: HashMap::new(),
             lost: HashMap::new(),
@@ -205,7 +207,7 @@ impl<'r, 'a> Run<'r, 'a> {
             if wanted {
                 children.push(child.digest);
             } else {
-                let platform = child.platform.as_deref().map(platforms::shown).unwrap_or_default();
+                let platform = child.platform.as_deref().map(ToString::to_string).unwrap_or_default();
                 self.left_out.push(LeftOut { digest: child.digest, index: digest, platform });
             }
         }
@@ -259,7 +261,7 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     /// Goes on with what a manifest refers to.
-    fn enter(&self, manifest: &Manifest, node: &Node, tasks: &mut VecDeque<Task>) {
+    fn enter(&mut self, manifest: &Manifest, node: &Node, tasks: &mut VecDeque<Task>) {
         let digest = node.descriptor.digest;
         if node.failed.is_some() {
             return;
@@ -271,6 +273,7 @@ impl<'r, 'a> Run<'r, 'a> {
         for child in manifest.successors().iter().filter(|child| child.role == Role::Manifest) {
             if wanted.contains(&child.descriptor.digest) {
                 tasks.push_back(Task::new(&child.descriptor, Some((digest, Role::Manifest))));
+                self.listed.push((digest, child.descriptor.digest, child.descriptor.size));
             }
         }
     }
@@ -286,7 +289,8 @@ impl<'r, 'a> Run<'r, 'a> {
     fn bring(&mut self, mut jobs: Vec<Job>) -> Result<()> {
         jobs.retain(|job| {
             let Descriptor { digest, size, .. } = job.descriptor;
-            let asked = self.asked.insert(digest, size);
+            let (known, before) = (self.with.known.get(&digest).copied(), self.asked.insert(digest, size));
+            let (is_new, asked) = (before.is_none(), before.or(known));
             if let Some(other) = asked.filter(|other| *other != size) {
                 // At most one of them is right, and that is told of the other as well.
                 self.errors.push(other_size("content", &digest, size, other));
@@ -294,9 +298,8 @@ impl<'r, 'a> Run<'r, 'a> {
                     node.failed.get_or_insert(self.errors.len() - 1);
                 }
             }
-            let (is_new, is_known) = (asked.is_none(), self.with.known.contains(&digest));
-            self.copied.present += u64::from(is_new && is_known);
-            is_new && !is_known
+            self.copied.present += u64::from(is_new && known.is_some());
+            is_new && known.is_none()
         });
         let with = &*self.with;
         if !jobs.is_empty() {
@@ -313,7 +316,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 }
                 Ok(outcome) => {
                     self.copied.count(outcome, job.descriptor.size);
-                    self.with.known.insert(digest);
+                    self.with.known.insert(digest, job.descriptor.size);
                 }
                 Err(error) => {
                     self.errors.push(error);
@@ -353,12 +356,22 @@ impl<'r, 'a> Run<'r, 'a> {
             for child in node.children.iter().filter(|child| !is_there(child)) {
                 match self.lost.get(child) {
                     Some(error) => failed.push((*digest, *error)),
-                    None if with.known.contains(child) => {}
+                    None if with.known.contains_key(child) => {}
                     None => absent.push(Absent { digest: *child, manifest: *digest, role: Role::Manifest }),
                 }
             }
             if let Some(subject) = node.subject.filter(|subject| !is_there(subject)) {
                 absent.push(Absent { digest: subject, manifest: *digest, role: Role::Subject });
+            }
+        }
+        for (index, child, expected) in &self.listed {
+            let node = graph.get(child).filter(|node| node.failed.is_none());
+            let earlier = || with.complete.get(child).map(|(size, _)| *size);
+            if let Some(found) = node.map(|node| node.descriptor.size).or_else(earlier)
+                && found != *expected
+            {
+                self.errors.push(other_size("manifest", child, *expected, found));
+                failed.push((*index, self.errors.len() - 1));
             }
         }
         let lacking = absent.iter().filter(|absent| absent.role == Role::Manifest);
@@ -431,10 +444,6 @@ impl Copier<'_> {
             };
         };
         check(&digest, &fetched.bytes)?;
-        let (expected, found) = (task.descriptor.size, fetched.bytes.len() as u64);
-        if matches!(task.parent, Some((_, Role::Manifest))) && expected != found {
-            return Err(other_size("manifest", &digest, expected, found));
-        }
         let manifest = Manifest::read(&fetched.descriptor.media_type, &fetched.bytes).map_err(|error| {
             let media_type = &fetched.descriptor.media_type;
             Error::corrupt(format!("manifest cannot be parsed, digest={digest}, media_type={media_type}"))

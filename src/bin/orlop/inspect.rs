@@ -11,7 +11,7 @@ use crate::args::{target, target_of, value, verb};
 use crate::artifact::TITLE;
 use crate::error::Failure;
 use crate::output::{self, Output, plain};
-use crate::platform::{Wanted, missing, of_config, platform_option, select, shown};
+use crate::platform::{Wanted, missing, of_config, platform_option, select};
 use crate::reference::Target;
 use crate::session;
 use crate::view::{Extent, View, complete};
@@ -232,10 +232,15 @@ impl Inspected {
         line("Tags", if self.tags.is_empty() { "none".into() } else { self.tags.join(", ") }.as_str());
         line("Referrers", &self.referrers.to_string());
         if let Some(platform) = &self.platform {
-            line("Platform", &shown(platform));
+            line("Platform", &platform.to_string());
         }
-        let platforms: Vec<String> =
-            self.manifests.iter().flatten().filter_map(|part| part.platform.as_ref()).map(shown).collect();
+        let platforms: Vec<String> = self
+            .manifests
+            .iter()
+            .flatten()
+            .filter_map(|part| part.platform.as_ref())
+            .map(ToString::to_string)
+            .collect();
         if !platforms.is_empty() {
             line("Platforms", &platforms.join(", "));
         }
@@ -272,7 +277,7 @@ impl Inspected {
             let kind = part.artifact_type.as_deref().unwrap_or(&part.media_type);
             let mut what = plain(kind).into_owned();
             if let Some(platform) = &part.platform {
-                what.push_str(&format!("  {}", plain(&shown(platform))));
+                what.push_str(&format!("  {}", plain(&platform.to_string())));
             }
             if let Some(title) = &part.title {
                 what.push_str(&format!("  {}", plain(title)));

@@ -98,7 +98,7 @@ pub(crate) fn choose(
     config: &dyn Fn(&Descriptor) -> Result<Option<Platform>, Failure>,
 ) -> Result<Option<Descriptor>, Failure> {
     let none = |message: &str| {
-        let wanted = shown(&wanted.0);
+        let wanted = wanted.0.to_string();
         Failure::new(Exit::NotFound, format!("{message}, reference={reference}, platform={wanted}"))
     };
     match manifest.kind() {
@@ -111,7 +111,7 @@ pub(crate) fn choose(
                     .filter_map(platforms)
                     .filter(|one| one.os != "unknown")
                     .take(20)
-                    .map(|one| shown(&one))
+                    .map(|one| one.to_string())
                     .collect();
                 return Err(none("index lists no manifest for the platform").with_hint(format!(
                     "it lists: {}",
@@ -127,8 +127,9 @@ pub(crate) fn choose(
             };
             match platform {
                 Some(platform) if wanted.fits(&platform) => Ok(None),
-                Some(platform) => Err(none("manifest is for another platform")
-                    .with_hint(format!("it is for {}", shown(&platform)))),
+                Some(platform) => {
+                    Err(none("manifest is for another platform").with_hint(format!("it is for {platform}")))
+                }
                 None => Err(none("manifest is for no platform").with_hint("leave out --platform")),
             }
         }
@@ -184,18 +185,6 @@ pub(crate) fn missing(what: &str, digest: &orlop::Digest) -> Failure {
         .with_hint("take it from where the layout came from")
 }
 
-/// A platform as it is asked for.
-pub(crate) fn shown(platform: &Platform) -> String {
-    let mut text = format!("{}/{}", platform.os, platform.architecture);
-    if let Some(variant) = &platform.variant {
-        text.push_str(&format!("/{variant}"));
-    }
-    if let Some(version) = &platform.os_version {
-        text.push_str(&format!(":{version}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests may panic")]
@@ -205,7 +194,7 @@ mod tests {
     #[test]
     fn platforms_are_read_and_compared() {
         for text in ["linux/amd64", "linux/arm/v7", "windows/amd64:10.0.1", "linux/arm64/v8:1"] {
-            assert_eq!(shown(&text.parse::<Wanted>().unwrap().0), text);
+            assert_eq!(text.parse::<Wanted>().unwrap().0.to_string(), text);
         }
         assert_eq!("linux".parse::<Wanted>().unwrap().0, Platform::new("linux", machine()));
         for text in ["", "/amd64", "linux/", "a/b/c/d", ":1"] {

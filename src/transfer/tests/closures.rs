@@ -119,14 +119,51 @@ fn a_digest_has_one_size() {
         assert!(error.to_string().contains("another size than its descriptor says"), "{error}");
         assert!(to.place_of(&wrong.digest).is_none());
     }
-    // And so has a manifest.
-    let mut child = from.image(&[b"child"], None);
-    child.size += 1;
-    let root = from.index(std::slice::from_ref(&child));
+}
+
+/// Whichever of those that list it comes first, and in whichever group.
+#[test]
+fn a_manifest_has_one_size() {
+    let mut from = Memory::default();
+    let child = from.image(&[b"child"], None);
+    let larger = Descriptor { size: child.size + 1, ..child.clone() };
+    let (right, wrong) = (from.index(&[child.clone()]), from.index(&[larger]));
+    for order in [[&right, &wrong], [&wrong, &right]] {
+        let to = Kept::default();
+        let items = order.map(|one| Item::new(one.digest, vec![tag("v")]));
+        let (_, failed) = Copier::between(&from, &to).keep_going(true).copy_all(&items).unwrap();
+        let [(at, error)] = &failed[..] else { panic!("{failed:?}") };
+        assert!(order[*at] == &wrong && error.kind() == ErrorKind::Mismatch, "{error}");
+        assert!(error.to_string().contains(&child.digest.to_string()), "{error}");
+        assert!(to.place_of(&right.digest).is_some() && to.place_of(&wrong.digest).is_none());
+        // One after the other, as groups are.
+        let to = Kept::default();
+        let mut copier = Copier::between(&from, &to);
+        for one in order {
+            let copied = copier.copy(&one.digest, &[tag("v")]);
+            assert_eq!(
+                copied.err().map(|error| error.kind()),
+                (one == &wrong).then_some(ErrorKind::Mismatch)
+            );
+        }
+    }
+}
+
+#[test]
+fn content_has_one_size_in_all_groups() {
+    let mut from = Memory::default();
+    let (layer, config) = (from.blob(b"layer"), from.blob(b"{}"));
+    let larger = Descriptor::new("application/x", layer.digest, layer.size + 1);
+    let image = |from: &mut Memory, layer: &Descriptor| {
+        let json = format!(r#""config":{},"layers":[{}]"#, text(&config), text(layer));
+        from.manifest(media_type::IMAGE_MANIFEST, json, None)
+    };
+    let (right, wrong) = (image(&mut from, &layer), image(&mut from, &larger));
     let to = Kept::default();
-    let error = Copier::between(&from, &to).copy(&root.digest, &[tag("v1")]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.to_string().contains(&child.digest.to_string()), "{error}");
+    let mut copier = Copier::between(&from, &to);
+    copier.copy(&right.digest, &[tag("v1")]).unwrap();
+    let error = copier.copy(&wrong.digest, &[tag("v2")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
 }
 
 /// A tag of cosign that names something else is not the signature that was there.
