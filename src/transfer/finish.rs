@@ -114,13 +114,18 @@ impl Run<'_, '_> {
             self.with.tell(Step::End(&node.descriptor, outcome))?;
         }
         if !self.with.choice.dry_run {
+            let mut recorded = Recorded::default();
             if self.with.choice.record {
-                ready.extend(self.records(items, &lacking, &mut copied)?);
+                recorded = self.records(items, &lacking, &mut copied)?;
+                ready.append(&mut recorded.ready);
             }
             for item in items {
                 tags.extend(item.tags.iter().map(|tag| (tag.clone(), item.root)));
             }
             self.with.sink().complete(ready, &tags)?;
+            // Not before: what was refused is given once more, one item after the other.
+            self.with.known.extend(recorded.contents);
+            self.with.recorded.extend(recorded.roots);
         }
         self.copied.add(copied);
         for digest in order {
@@ -156,20 +161,20 @@ impl Run<'_, '_> {
 
     /// The records of what was found for each root. None for one that has its record, for one that is attached to another, and for one of
     /// many that has no tag: others may list it.
-    fn records(&mut self, items: &[&Item], lacking: &Lacking, copied: &mut Copied) -> Result<Vec<Ready>> {
+    fn records(&mut self, items: &[&Item], lacking: &Lacking, copied: &mut Copied) -> Result<Recorded> {
         let (mut manifests, mut contents) = (Vec::new(), BTreeMap::new());
-        let mut recorded = HashSet::new();
+        let mut roots = HashSet::new();
         for item in items {
             if item.tags.is_empty() && items.len() > 1
                 || self.with.recorded.contains(&item.root)
-                || recorded.contains(&item.root)
+                || roots.contains(&item.root)
             {
                 continue;
             }
             let members = self.members(&item.root, lacking);
             let root = members.iter().find(|(digest, _)| *digest == item.root);
             let Some((_, root)) = root.filter(|(_, root)| root.subject.is_none()) else { continue };
-            recorded.insert(item.root);
+            roots.insert(item.root);
             let descriptor = root.descriptor(&item.root);
             let (manifest, parts) = Closure::of(self, item.root, &members).artifact(&descriptor)?;
             contents.extend(parts.map(|(descriptor, bytes)| (descriptor.digest, (descriptor, bytes))));
@@ -197,10 +202,18 @@ impl Run<'_, '_> {
             copied.bytes += if present { 0 } else { manifest.descriptor.size };
             ready.push(Ready { present, ..Ready::new(manifest, false) });
         }
-        self.with.known.extend(contents.iter().map(|(descriptor, _)| (descriptor.digest, descriptor.size)));
-        self.with.recorded.extend(recorded);
-        Ok(ready)
+        let contents = contents.iter().map(|(descriptor, _)| (descriptor.digest, descriptor.size)).collect();
+        Ok(Recorded { ready, contents, roots })
     }
+}
+
+/// Records that are made, and not yet at the destination.
+#[derive(Default)]
+struct Recorded {
+    ready: Vec<Ready>,
+    /// What they refer to, with its size.
+    contents: Vec<(Digest, u64)>,
+    roots: HashSet<Digest>,
 }
 
 impl Node {

@@ -182,6 +182,29 @@ fn an_index_of_ours_lacks_nothing_that_it_does_not_tell() {
     refused(&place, "lost.tar", 4, &format!("names=1, first={one}: content is not in the archive"));
 }
 
+/// Content has one size, whichever of the manifests that refer to it comes first.
+#[test]
+fn content_of_two_sizes_is_not_whole() {
+    for first in ["a", "b"] {
+        let place = Place::new();
+        let mut layout = Layout::new(place.path("layout"));
+        let layer = layout.blob(b"layer");
+        let config = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}").to_string(), "size": 2});
+        for (name, size) in [("a", 5), ("b", 6)] {
+            // Their digests come in either order.
+            let layers = [json!({"mediaType": "a/b", "digest": layer.to_string(), "size": size})];
+            let document = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers, "annotations": {"first": first}});
+            layout.document(name, MANIFEST, &document);
+        }
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_dir_all(".", place.path("layout")).unwrap();
+        place.write("theirs.tar", builder.into_inner().unwrap());
+        let error = place.fails(4, &["import", "theirs.tar", "oci:b"]);
+        assert!(error.contains(&format!("missing=1, first={layer}")), "{error}");
+        assert!(!place.path("b").exists());
+    }
+}
+
 /// What `docker save` wrote before version 25 has no manifest that could say what it lacks.
 #[test]
 fn an_image_of_docker_without_a_layer_is_not_whole() {

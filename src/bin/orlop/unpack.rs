@@ -46,8 +46,15 @@ pub(crate) struct Packed<'a> {
 pub(crate) struct Limit {
     /// Bytes, however few came.
     pub(crate) bytes: u64,
-    /// Further bytes for each packed byte that came.
+    /// Bytes for each packed byte that came, if that is more.
     pub(crate) factor: u64,
+}
+
+impl Limit {
+    /// When so many packed bytes have come.
+    pub(crate) fn of(self, packed: u64) -> u64 {
+        self.bytes.max(packed.saturating_mul(self.factor))
+    }
 }
 
 /// What was unpacked.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use orlop::digest::Digester;
 
 use crate::error::{Exit, Failure};
-use crate::unpack::{Packed, Stop};
+use crate::unpack::{Limit, Packed, Stop};
 
 /// The packed bytes on their way: counted, hashed, and stopped when the observer says so.
 pub(crate) struct Counted<'a> {
@@ -17,7 +17,7 @@ pub(crate) struct Counted<'a> {
     size: u64,
     /// What may come out grows with what comes.
     allowance: &'a Allowance,
-    factor: u64,
+    limit: Limit,
     pub(crate) is_stopped: bool,
     observer: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
 }
@@ -35,7 +35,7 @@ impl<'a> Counted<'a> {
             found: 0,
             size: packed.size,
             allowance,
-            factor: packed.limit.factor,
+            limit: packed.limit,
             is_stopped: false,
             observer,
         }
@@ -71,8 +71,9 @@ impl Read for Counted<'_> {
             return Ok(0);
         }
         let read = self.from.read(buffer)?;
+        let before = self.limit.of(self.found);
         self.found += read as u64;
-        self.allowance.grow((read as u64).saturating_mul(self.factor));
+        self.allowance.grow(self.limit.of(self.found) - before);
         self.digester.update(buffer.get(..read).unwrap_or_default());
         if (self.observer)(self.found).is_break() {
             self.is_stopped = true;

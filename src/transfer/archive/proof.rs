@@ -134,7 +134,10 @@ impl Importer<'_> {
     /// Whether content is there or comes.
     fn want(&mut self, descriptor: &Descriptor) -> Result<bool> {
         let Descriptor { digest, size, .. } = descriptor;
-        if self.wanted.contains_key(digest) || is_present(self.store, digest, *size)? {
+        if let Some(wanted) = self.wanted.get(digest) {
+            return Ok(wanted == size);
+        }
+        if is_present(self.store, digest, *size)? {
             return Ok(true);
         }
         let is_here = self.archive.size(digest) == Some(*size)

@@ -127,7 +127,7 @@ fn a_manifest_has_one_size() {
     let mut from = Memory::default();
     let child = from.image(&[b"child"], None);
     let larger = Descriptor { size: child.size + 1, ..child.clone() };
-    let (right, wrong) = (from.index(&[child.clone()]), from.index(&[larger]));
+    let (right, wrong) = (from.index(std::slice::from_ref(&child)), from.index(&[larger]));
     for order in [[&right, &wrong], [&wrong, &right]] {
         let to = Kept::default();
         let items = order.map(|one| Item::new(one.digest, vec![tag("v")]));
@@ -186,4 +186,28 @@ fn a_tag_by_which_something_is_attached_names_that() {
     assert!(findings[0].digest == signature.digest && findings[0].detail.contains("names something else"));
     to.untag(&name, crate::store::Expect::Any).unwrap();
     assert!(closure.check(&to, false).unwrap().findings[0].detail.contains("is not there"));
+}
+
+/// The others of its group are given once more, and have their records then.
+#[test]
+fn what_is_refused_costs_the_others_no_record() {
+    let mut from = Memory::default();
+    let [good, refused, alone] = ["good", "refused", "alone"].map(|name| {
+        let config = Descriptor::new("application/x", Digest::of(b"{}"), 2);
+        let json = format!(r#""config":{},"layers":[],"annotations":{{"n":"{name}"}}"#, text(&config));
+        Memory::manifest(&mut from, media_type::IMAGE_MANIFEST, json, None)
+    });
+    from.blob(b"{}");
+    let to = Kept { refuses: HashSet::from([refused.digest]), ..Kept::default() };
+    let items: Vec<Item> = [&good, &refused, &alone]
+        .iter()
+        .enumerate()
+        .map(|(n, root)| Item::new(root.digest, vec![tag(&format!("t{n}"))]))
+        .collect();
+    let (copied, failed) =
+        Copier::between(&from, &to).record(true).keep_going(true).copy_all(&items).unwrap();
+    assert_eq!(failed.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1]);
+    assert_eq!(copied.records, 2);
+    let manifests: HashSet<Digest> = to.manifests.lock().iter().map(|(digest, _)| *digest).collect();
+    assert_eq!(manifests.len(), 4, "two roots and their records");
 }
