@@ -71,7 +71,8 @@ KINDS = [
 
 # Steps of the protocol, and what goes wrong without them: anything else is another defect.
 STEPS = {
-    "file-sync": ["bytes"],
+    # An upload session whose saved bytes are not there cannot be read.
+    "file-sync": ["bytes", "unreadable"],
     "document-sync": ["torn"],
     "filesystem-sync": ["bytes"],
     "directory-sync": ["dangling", "unreadable", "unfinished"],
@@ -565,7 +566,7 @@ def main():
         go_on("ext4", compound=2, points=8, steps=24)
         go("ext4", "log-sync", stop_at=1, points=60, steps=24)
         go("ext4", "file-sync", stop_at=1, points=60, steps=24)
-        go("ext4", "judging", stop_at=1, points=60, steps=3)
+        go("ext4", "judging", stop_at=1, points=900, steps=3)
     elif options.controls:
         for step in STEPS:
             for name in filesystems:
